@@ -1,0 +1,253 @@
+"""`Augment`: which random changes a training image may go through, and the batched code for them.
+
+Nothing here loops over images. A batch is changed in two stages, so that the cheap things happen
+on bytes: `geometry_and_colour` on uint8 images, `mix` on normalised ones. All chance comes from a
+CPU generator as one small table and is moved to the images' device: CPU and CUDA see the same
+augmentation.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from hubel.errors import OptionError, unknown
+
+# Rows of the table of chance, uniform in [0, 1): one column per image. Every augmentation owns its
+# rows, so switching one on leaves the draws of the others as they were.
+DRAWS = ("flip", "top", "left", "angle", "zoom", "y", "x", "brightness", "contrast", "saturation")
+LUMA = (0.299, 0.587, 0.114)  # BT.601, as Pillow's convert("L")
+
+
+class Augment(BaseModel):
+    """The random changes of one training, as words: `flip,shift=4,rotate=10`.
+
+    Attributes:
+        flip: left-right, with probability 1/2.
+        shift: pixels; each image moves by a whole number in -shift..shift, down and across.
+        rotate: degrees; the angle is uniform in -rotate..rotate.
+        scale: share; the size is multiplied by a number uniform in 1 - scale..1 + scale.
+        erase: side in pixels of a square that is cut out, its centre on any pixel (Cutout,
+            DeVries and Taylor 2017); the part beyond the border is lost.
+        jitter: brightness, contrast and saturation are each multiplied by a number uniform in
+            1 - jitter..1 + jitter; grey images have no saturation.
+        mixup: alpha of Beta(alpha, alpha), the share of the blended partner (Zhang et al. 2018).
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    flip: bool = False
+    shift: int = Field(0, ge=0, le=1024)
+    rotate: float = Field(0.0, ge=0, le=180)
+    scale: float = Field(0.0, ge=0, lt=1)
+    erase: int = Field(0, ge=0, le=1024)
+    jitter: float = Field(0.0, ge=0, le=1)
+    mixup: float = Field(0.0, ge=0)
+
+    @classmethod
+    def parse(cls, text: str) -> Augment:
+        """The augmentation that `text` spells; "none" is none at all. `str` is the inverse.
+
+        Raises `OptionError` for an unknown or doubled word, and for a number that does not fit.
+
+        >>> Augment.parse("flip,shift=4").shift
+        4
+        """
+        if text.strip() == "none":
+            return cls()
+        values: dict[str, Any] = {}
+        for word in text.split(","):
+            name, value = _setting(word)
+            if name in values:
+                raise OptionError(f"augmentation {name!r} is given twice in {text!r}")
+            values[name] = value
+        try:
+            return cls(**values)
+        except ValidationError as error:
+            raise OptionError(_sentence(error)) from None
+
+    def __str__(self) -> str:
+        words = [
+            name if value is True else f"{name}={value!r}".removesuffix(".0")
+            for name, value in self.model_dump().items()
+            if value
+        ]
+        return ",".join(words) or "none"
+
+    def geometry_and_colour(
+        self, images: torch.Tensor, generator: torch.Generator, fill: torch.Tensor
+    ) -> torch.Tensor:
+        """Flip, shift, rotate and scale, then jitter, then erase.
+
+        Args:
+            images: uint8 (N, C, H, W), C = 1 or 3, any device; left unchanged.
+            generator: on the CPU; advanced by the same amount whatever is on.
+            fill: uint8 (C,), the colour of pixels from outside and of erased ones: the data's
+                mean, which normalisation makes 0.
+
+        Returns:
+            uint8 (N, C, H, W); `images` itself where none of these is on.
+        """
+        warps, moves = self.rotate or self.scale, self.flip or self.shift
+        if not (warps or moves or self.jitter or self.erase):
+            return images
+        chance = torch.rand(len(DRAWS), len(images), generator=generator)
+        draws = dict(zip(DRAWS, chance.to(images.device), strict=True))
+        fill = fill.to(images.device).view(-1, 1, 1)
+        if warps:
+            images = self._warp(images, draws, fill)
+        elif moves:
+            images = self._flip_and_shift(images, draws, fill)
+        if self.jitter:
+            images = self._recolour(images, draws)
+        if self.erase:
+            images = self._cut_out(images, draws, fill)
+        return images
+
+    def mix(
+        self,
+        images: torch.Tensor,
+        targets: torch.Tensor,
+        classes: int,
+        generator: torch.Generator,
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Mixup: each image and its target blended with those of a partner in the batch.
+
+        One share lambda ~ Beta(mixup, mixup) serves the whole batch; the partners are a random
+        permutation of it.
+
+        Args:
+            images: float32 (N, C, H, W), normalised; left unchanged.
+            targets: int64 (N,), class indices.
+            generator: on the CPU.
+
+        Returns:
+            lambda * images + (1 - lambda) * partners, and the targets likewise: float32
+            (N, classes), one-hot where mixup is off.
+        """
+        soft = F.one_hot(targets, classes).float()
+        if not self.mixup:
+            return images, soft
+        seed = int(torch.randint(2**62, (), generator=generator))  # torch's Beta takes no generator
+        share = np.random.default_rng(seed).beta(self.mixup, self.mixup)
+        partner = torch.randperm(len(images), generator=generator).to(images.device)
+        return torch.lerp(images[partner], images, share), torch.lerp(soft[partner], soft, share)
+
+    def _flip_and_shift(
+        self, images: torch.Tensor, draws: dict[str, torch.Tensor], fill: torch.Tensor
+    ) -> torch.Tensor:
+        """One integer gather from the padded images, flattened over H and W: exact, and on a CPU
+        about ten times faster than a grid sample."""
+        N, C, H, W = images.shape
+        reach = self.shift
+        padded = images.new_empty(N, C, H + 2 * reach, W + 2 * reach).copy_(fill)
+        padded[:, :, reach : reach + H, reach : reach + W] = images
+        across = torch.arange(W, device=images.device)
+        if self.flip:
+            across = torch.where(draws["flip"][:, None] < 0.5, across.flip(0), across)
+        rows = torch.arange(H, device=images.device) + self._steps(draws["top"])[:, None]
+        columns = across + self._steps(draws["left"])[:, None]
+        flat = rows[:, :, None] * padded.shape[-1] + columns[:, None, :]
+        index = flat.view(N, 1, H * W).expand(N, C, H * W)
+        return padded.view(N, C, -1).gather(2, index).view(N, C, H, W)
+
+    def _warp(
+        self, images: torch.Tensor, draws: dict[str, torch.Tensor], fill: torch.Tensor
+    ) -> torch.Tensor:
+        """One bilinear grid sample that carries flip and shift along.
+
+        In pixels from the centre, output p shows input R(angle) F p / zoom + shift, where R
+        turns and F mirrors left-right.
+        """
+        height, width = images.shape[-2:]
+        angle = torch.deg2rad(self.rotate * _signed(draws["angle"]))
+        zoom = 1 + self.scale * _signed(draws["zoom"])
+        mirror = torch.where(draws["flip"] < 0.5, -1.0, 1.0) if self.flip else 1.0
+        cos, sin = angle.cos() / zoom, angle.sin() / zoom
+        across = (self._steps(draws["left"]) - self.shift) * 2 / width
+        down = (self._steps(draws["top"]) - self.shift) * 2 / height
+        # affine_grid counts in half widths and half heights, hence the aspect ratios.
+        first = torch.stack([mirror * cos, -sin * height / width, across], dim=1)
+        second = torch.stack([mirror * sin * width / height, cos, down], dim=1)
+        theta = torch.stack([first, second], dim=1)
+        grid = F.affine_grid(theta, list(images.shape), align_corners=False)
+        # Zeros come in from outside: with `fill` as the zero, `fill` comes in.
+        warped = F.grid_sample(images.float() - fill, grid, align_corners=False) + fill
+        return _to_bytes(warped)
+
+    def _recolour(self, images: torch.Tensor, draws: dict[str, torch.Tensor]) -> torch.Tensor:
+        """Contrast about the image's mean grey, then brightness, then saturation about each
+        pixel's grey: all linear, so they fold into three factors; rounded and clipped once."""
+        names = ("brightness", "contrast", "saturation")
+        brightness, contrast, saturation = (
+            (1 + self.jitter * _signed(draws[name])).view(-1, 1, 1, 1) for name in names
+        )
+        colour = images.float()
+        luma = torch.tensor(LUMA, device=images.device).view(1, 3, 1, 1)
+        grey = (colour * luma).sum(1, keepdim=True) if colour.shape[1] == 3 else colour
+        gain = brightness * contrast
+        offset = brightness * (1 - contrast) * grey.mean((2, 3), keepdim=True)
+        return _to_bytes(
+            torch.addcmul(gain * (1 - saturation) * grey + offset, colour, gain * saturation)
+        )
+
+    def _cut_out(
+        self, images: torch.Tensor, draws: dict[str, torch.Tensor], fill: torch.Tensor
+    ) -> torch.Tensor:
+        height, width = images.shape[-2:]
+        rows = self._erased(draws["y"], height).view(-1, 1, height, 1)
+        columns = self._erased(draws["x"], width).view(-1, 1, 1, width)
+        gone = rows & columns
+        return images * ~gone + fill * gone  # on a CPU a twentieth of the time of torch.where
+
+    def _erased(self, draw: torch.Tensor, extent: int) -> torch.Tensor:
+        """Which of `extent` positions the square covers: bool (N, extent)."""
+        start = (draw * extent).long() - self.erase // 2
+        offset = torch.arange(extent, device=draw.device) - start[:, None]
+        return (offset >= 0) & (offset < self.erase)
+
+    def _steps(self, draw: torch.Tensor) -> torch.Tensor:
+        """Whole numbers in 0..2 * shift. (A float32 draw is at most 1 - 2^-24, and its product
+        with n rounds below n.)"""
+        return (draw * (2 * self.shift + 1)).long()
+
+
+def _signed(draw: torch.Tensor) -> torch.Tensor:
+    """[0, 1) to [-1, 1)."""
+    return 2 * draw - 1
+
+
+def _to_bytes(images: torch.Tensor) -> torch.Tensor:
+    return images.round_().clamp_(0, 255).to(torch.uint8)
+
+
+def _setting(word: str) -> tuple[str, Any]:
+    """("shift", 4) from "shift=4"; ("flip", True) from "flip"."""
+    name, equals, number = (piece.strip() for piece in word.partition("="))
+    if name == "none":
+        raise OptionError("augmentation 'none' stands alone")
+    if name not in Augment.model_fields:
+        raise OptionError(unknown("augmentation", name, [*Augment.model_fields, "none"]))
+    if name == "flip":
+        if equals:
+            raise OptionError(f"augmentation 'flip' takes no number, given {word.strip()!r}")
+        return name, True
+    whole = Augment.model_fields[name].annotation is int
+    try:
+        return name, int(number) if whole else float(number)
+    except ValueError:
+        wanted = "a whole number, as in" if whole else "a number, as in"
+        example = f"{name}={4 if whole else 0.5}"
+        given = f"given {word.strip()!r}"
+        raise OptionError(f"augmentation {name!r} needs {wanted} {example}, {given}") from None
+
+
+def _sentence(error: ValidationError) -> str:
+    """Pydantic's first complaint, on one line."""
+    first = error.errors()[0]
+    message = first["msg"].removeprefix("Input should be ")
+    return f"augmentation {first['loc'][0]!r} must be {message}, given {first['input']!r}"

@@ -1,0 +1,103 @@
+"""From any decoded image to what one model is fed: channels, size, scale. Travels with the weights."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from functools import lru_cache
+from typing import Any, Literal, get_args
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+
+from hubel.errors import OptionError, unknown
+
+Fit = Literal["stretch", "crop", "pad"]
+
+
+@dataclass(frozen=True, slots=True)
+class Preprocess:
+    """The one road from a decoded image to a model's input, in training and ever after.
+
+    Attributes:
+        channels: 1 or 3. Grey becomes RGB by repetition, RGB becomes grey by BT.601 luma.
+        height, width: pixels the model is fed.
+        fit: how an image of another shape gets there. `stretch` ignores the aspect ratio;
+            `crop` scales the short side and cuts the centre; `pad` scales the long side and
+            fills with the mean.
+        mean, std: per channel, in units of full scale (0..1).
+    """
+
+    channels: int
+    height: int
+    width: int
+    fit: Fit
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        if self.fit not in get_args(Fit):
+            raise OptionError(unknown("fit", self.fit, get_args(Fit)))
+        if self.channels not in (1, 3):
+            raise OptionError(f"channels must be 1 or 3, given {self.channels}")
+        if len(self.mean) != self.channels or len(self.std) != self.channels:
+            raise OptionError(f"mean and std need {self.channels} numbers each")
+
+    def image(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """uint8 (c, h, w) of any size to uint8 (channels, height, width)."""
+        if image.shape == (self.channels, self.height, self.width):
+            return image
+        picture = _to_pillow(image, self.channels)
+        if picture.size != (self.width, self.height):
+            picture = self._resize(picture)
+        array = np.asarray(picture, dtype=np.uint8)
+        return array[None] if array.ndim == 2 else np.ascontiguousarray(array.transpose(2, 0, 1))
+
+    def normalise(self, images: torch.Tensor) -> torch.Tensor:
+        """uint8 (N, C, H, W) to float32 (x / 255 - mean) / std, on the images' device."""
+        mean, std = _column(self.mean, images.device), _column(self.std, images.device)
+        return torch.addcmul(-mean / std, images.float(), 1 / (255 * std))
+
+    def denormalise(self, images: torch.Tensor) -> torch.Tensor:
+        """The way back: float32 (N, C, H, W) to uint8, clipped to 0..255."""
+        mean, std = _column(self.mean, images.device), _column(self.std, images.device)
+        return ((images.float() * std + mean) * 255).round().clamp(0, 255).to(torch.uint8)
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, record: dict[str, Any]) -> Preprocess:
+        return cls(**{**record, "mean": tuple(record["mean"]), "std": tuple(record["std"])})
+
+    def _resize(self, picture: Image.Image) -> Image.Image:
+        width, height = picture.size
+        target = (self.width, self.height)
+        if self.fit == "stretch" or width * self.height == height * self.width:
+            return picture.resize(target, Image.Resampling.BILINEAR)
+        scales = (self.width / width, self.height / height)
+        scale = max(scales) if self.fit == "crop" else min(scales)
+        size = (max(1, round(width * scale)), max(1, round(height * scale)))
+        scaled = picture.resize(size, Image.Resampling.BILINEAR)
+        left, top = (size[0] - self.width) // 2, (size[1] - self.height) // 2
+        if self.fit == "crop":
+            return scaled.crop((left, top, left + self.width, top + self.height))
+        fill = tuple(round(255 * m) for m in self.mean)
+        canvas = Image.new(picture.mode, target, fill if self.channels == 3 else fill[0])
+        canvas.paste(scaled, (-left, -top))
+        return canvas
+
+
+@lru_cache(maxsize=64)
+def _column(values: tuple[float, ...], device: torch.device) -> torch.Tensor:
+    """Per-channel numbers, shaped to broadcast over (N, C, H, W)."""
+    return torch.tensor(values, device=device).view(-1, 1, 1)
+
+
+def _to_pillow(image: NDArray[np.uint8], channels: int) -> Image.Image:
+    if image.shape[0] == 1:
+        grey = Image.fromarray(image[0])
+        return grey if channels == 1 else grey.convert("RGB")
+    colour = Image.fromarray(np.ascontiguousarray(image.transpose(1, 2, 0)))
+    return colour if channels == 3 else colour.convert("L")

@@ -1,0 +1,204 @@
+"""One training put together: from a plan and a source to feeds, task, model and report.
+
+Stands right of all the rooms that do the work, and left of those who speak to people.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from hubel.data.check import Findings, quick_check
+from hubel.data.feed import Feed, MemoryStore, Store, open_store
+from hubel.data.preprocess import Preprocess
+from hubel.data.record import ArraySource, Source
+from hubel.data.split import Split
+from hubel.errors import BrokenImage, DataError
+from hubel.models.architecture import Architecture
+from hubel.runs.remember import recall, remember, signature
+from hubel.runs.weights import Card
+from hubel.tasks.classify import Classify
+from hubel.train.distribute import Crew
+from hubel.train.fit import Epoch, Feeds, Step
+from hubel.train.plan import Plan
+from hubel.train.speed import Choice, measure
+
+STATISTICS_IMAGES = 2000  # the mean of so many images is within 0.2 % of full scale of all
+NATIVE_SIDE = 64  # images of one size, up to this, are taken as they are
+
+
+@dataclass(frozen=True)
+class Notice:
+    """A line for the user: level "note" or "warning"."""
+
+    text: str
+    level: str = "note"
+
+
+@dataclass(frozen=True)
+class Stage:
+    """Long work other than training: what, how much of it, of how much."""
+
+    text: str
+    done: int
+    of: int
+
+
+Event = Notice | Stage | Step | Epoch
+Tell = Callable[[Event], None]
+
+
+def silent(event: Event) -> None:
+    """Tells nobody."""
+
+
+@dataclass(frozen=True)
+class Setting:
+    """A plan, with everything it names opened and ready."""
+
+    plan: Plan
+    source: Source
+    split: Split
+    card: Card
+    store: Store
+    feeds: Feeds
+    task: Classify
+    crew: Crew
+
+    def judge(self, part: str, most: int | None = None) -> Feed | None:
+        """An unshuffled feed of a part, for evaluation; None where the part is empty.
+
+        Args:
+            most: at most so many images, evenly spread.
+        """
+        rows = getattr(self.split, part)
+        if most is not None and len(rows) > most:
+            rows = rows[np.linspace(0, len(rows) - 1, most).astype(np.int64)]
+        return _feed(self, rows) if len(rows) else None
+
+
+def prepare(
+    plan: Plan, source: Source, split: Split, card: Card, crew: Crew, tell: Tell = silent
+) -> Setting:
+    """Open the store and the feeds."""
+    store = open_store(
+        source,
+        card.preprocess,
+        crew.device,
+        workers=plan.workers,
+        progress=lambda done, of: tell(Stage("reading images", done, of)),
+    )
+    task = Classify(card.classes, plan.smoothing)
+    blank = Setting(plan, source, split, card, store, None, task, crew)  # type: ignore[arg-type]
+    train = _feed(blank, split.train)
+    train = replace(
+        train,
+        batch=plan.batch,
+        shuffle=True,
+        augment=plan.augment,
+    )
+    val = _feed(blank, split.val) if len(split.val) else None
+    return replace(blank, feeds=Feeds(train, val))
+
+
+def choose_preprocess(plan: Plan, source: Source, split: Split, default_side: int) -> Preprocess:
+    """Channels, size and scale, from the plan and a look at the training images.
+
+    Size: the plan's; else that of the images where all share one of at most 64 pixels a side; else
+    the model's usual one. Raises `DataError` where no image looked at can be read.
+    """
+    rng = np.random.default_rng(plan.seed)
+    rows = rng.permutation(split.train)[:STATISTICS_IMAGES]
+    if isinstance(source, ArraySource):
+        images = [source.images[row] for row in rows]
+    else:
+        images = _whole(source, rows[:400].tolist())
+    shapes = {image.shape[1:] for image in images}
+    channels = 1 if all(image.shape[0] == 1 for image in images) else 3
+    size = plan.size
+    if size is None:
+        same = next(iter(shapes)) if len(shapes) == 1 else (NATIVE_SIDE + 1,) * 2
+        size = (same[0], same[1]) if max(same) <= NATIVE_SIDE else (default_side, default_side)
+    half = (0.5,) * channels
+    plain = Preprocess(channels, size[0], size[1], plan.fit, half, half)
+    prepared = np.stack([plain.image(image) for image in images]) / np.float32(255)
+    mean = prepared.mean(axis=(0, 2, 3), dtype=np.float64)
+    std = prepared.std(axis=(0, 2, 3), dtype=np.float64)
+    return replace(
+        plain,
+        mean=tuple(round(float(m), 4) for m in mean),
+        std=tuple(round(max(float(s), 1e-3), 4) for s in std),
+    )
+
+
+def choose_speed(setting: Setting, model: nn.Module) -> Choice:
+    """How steps are run: as remembered for this machine and model, else measured and remembered.
+
+    Only the leader measures; several processes must agree, so a crew keeps to the plain way.
+    """
+    plan, crew = setting.plan, setting.crew
+    plain = Choice(precision="bf16" if plan.precision == "bf16" else "fp32")
+    if plan.tune == "off":
+        return replace(plain, why="not measured (--tune off)")
+    if crew.world > 1:
+        return replace(plain, why="not measured (several processes)")
+    batch = next(setting.feeds.train.batches(0), None)
+    if batch is None:
+        raise DataError("no training image could be read")
+    key = signature(model, tuple(batch.images.shape), crew.device, plan.precision)
+    known = recall(key)
+    if known is not None:
+        return known
+
+    def loss_of(outputs: Any, targets: Tensor) -> Tensor:
+        return torch.stack(list(setting.task.loss(outputs, targets).values())).sum()
+
+    chosen = measure(
+        model,
+        batch.images,
+        batch.targets,
+        loss_of,
+        precision=plan.precision,
+        steps=plan.epochs * len(setting.feeds.train),
+    )
+    remember(key, chosen)
+    return chosen
+
+
+def check(setting: Setting) -> Findings:
+    """The quick check, on images already in memory where they are."""
+    images = setting.store.images if isinstance(setting.store, MemoryStore) else None
+    prepared = images.cpu().numpy() if images is not None else None
+    return quick_check(setting.source, setting.split, prepared)
+
+
+def _feed(setting: Setting, rows: NDArray[np.int64]) -> Feed:
+    return Feed(
+        store=setting.store,
+        rows=torch.from_numpy(rows),
+        targets=setting.task.encode(setting.source.targets),
+        classes=len(setting.card.classes),
+        batch=max(setting.plan.batch, 256),
+        device=setting.crew.device,
+        seed=setting.plan.seed,
+        rank=setting.crew.rank,
+        world=setting.crew.world,
+    )
+
+
+def _whole(source: Source, rows: list[int]) -> list[NDArray[np.uint8]]:
+    found = []
+    for row in rows:
+        try:
+            found.append(source[row].image)
+        except BrokenImage as error:
+            trouble = error
+    if not found:
+        raise DataError(f"none of the first {len(rows)} training images can be read: {trouble}")
+    return found

@@ -1,0 +1,50 @@
+"""A model against one part of the data: sums that merge, in eval mode, with nothing left changed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import torch
+from torch import Tensor, nn
+
+from hubel.data.feed import Feed
+from hubel.tasks.classify import Classify, Tally
+from hubel.train.distribute import Crew
+from hubel.train.speed import Choice
+
+
+def evaluate(
+    model: nn.Module,
+    task: Classify,
+    feed: Feed,
+    crew: Crew,
+    choice: Choice | None = None,
+    each: Callable[[Tensor, Tensor], None] | None = None,
+) -> Tally:
+    """The tally of `model` over the feed's first epoch, summed over the crew.
+
+    Args:
+        each: called with (rows int64 (n,), probabilities float32 (n, classes)) of every batch.
+    """
+    choice = choice or Choice()
+    total = Tally.empty(len(task.classes))
+    for rows, targets, outputs in predictions(model, feed, choice):
+        total = total + task.tally(outputs, targets)
+        if each is not None:
+            each(rows, task.decode(outputs).cpu())
+    return Tally.from_tensor(crew.total(total.to_tensor()), len(task.classes))
+
+
+def predictions(
+    model: nn.Module, feed: Feed, choice: Choice
+) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    """(rows, targets, outputs) batch by batch. The model's mode comes back as it was."""
+    training = model.training
+    model.eval()
+    try:
+        for batch in feed.batches():
+            with torch.inference_mode(), choice.autocast(batch.images.device):
+                outputs = model(choice.layout(batch.images))
+            yield batch.rows, batch.targets, outputs
+    finally:
+        model.train(training)

@@ -1,0 +1,132 @@
+"""How a gradient becomes a step: the optimisers of the lectures, with weight decay told apart.
+
+Notation: w a weight, g its gradient, lr the learning rate, mu the momentum. All updates run on
+lists of tensors (`torch._foreach_*`), so a step costs a handful of calls whatever the net.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any, overload
+
+import torch
+from torch import Tensor, nn
+
+from hubel.train.plan import Decay, Momentum, Optimiser
+
+
+class MomentumSGD(torch.optim.Optimizer):
+    """Stochastic gradient descent with the momentum forms that books and libraries use.
+
+    ==========  ==============================================  ==========================
+    form        update                                          source
+    ==========  ==============================================  ==========================
+    velocity    v <- mu v - lr g;            w <- w + v         Krizhevsky 2012, Caffe
+    average     m <- mu m + (1 - mu) g;      w <- w - lr m      moving average of gradients
+    nesterov    v <- mu v - lr g;            w <- w + mu v - lr g   Sutskever 2013
+    pytorch     v <- mu v + g;               w <- w - lr v      torch.optim.SGD
+    ==========  ==============================================  ==========================
+
+    `velocity` and `pytorch` take the same path while lr stands still; when lr drops, `velocity`
+    keeps the old, larger velocity for a while and `pytorch` scales it down at once. `average`
+    takes steps (1 - mu) times as long: give it a learning rate 1 / (1 - mu) times higher.
+    """
+
+    def __init__(
+        self, params: Iterable[Any], lr: float, momentum: float = 0.9, form: Momentum = "nesterov"
+    ) -> None:
+        super().__init__(params, {"lr": lr, "momentum": momentum, "form": form})
+
+    @overload
+    def step(self, closure: None = None) -> None: ...
+    @overload
+    def step(self, closure: Callable[[], float]) -> float: ...
+    @torch.no_grad()
+    def step(self, closure: Callable[[], float] | None = None) -> float | None:
+        if closure is not None:
+            raise ValueError("MomentumSGD takes no closure")
+        for group in self.param_groups:
+            weights = [w for w in group["params"] if w.grad is not None]
+            if weights:
+                gradients = [w.grad for w in weights]
+                self._update(weights, gradients, group)
+        return None
+
+    def _update(self, weights: list[Tensor], g: list[Tensor], group: dict[str, Any]) -> None:
+        lr, mu, form = group["lr"], group["momentum"], group["form"]
+        v = [self._velocity(w) for w in weights]
+        torch._foreach_mul_(v, mu)
+        if form == "average":
+            torch._foreach_add_(v, g, alpha=1 - mu)
+            torch._foreach_add_(weights, v, alpha=-lr)
+        elif form == "pytorch":
+            torch._foreach_add_(v, g)
+            torch._foreach_add_(weights, v, alpha=-lr)
+        elif form == "velocity":
+            torch._foreach_add_(v, g, alpha=-lr)
+            torch._foreach_add_(weights, v)
+        else:
+            torch._foreach_add_(v, g, alpha=-lr)
+            torch._foreach_add_(weights, v, alpha=mu)
+            torch._foreach_add_(weights, g, alpha=-lr)
+
+    def _velocity(self, weight: Tensor) -> Tensor:
+        state = self.state[weight]
+        if "v" not in state:
+            state["v"] = torch.zeros_like(weight)
+        return state["v"]  # type: ignore[no-any-return]
+
+
+def build_optimiser(model: nn.Module, plan: Optimiser) -> torch.optim.Optimizer:
+    """The optimiser of `plan` over the model's trainable parameters.
+
+    Two parameter groups: those that decay, and those that do not (every parameter of fewer than
+    two axes, which is what biases, norms and scalars are), unless `decay_all`. The group's key
+    "decay" holds its strength; `apply_decay` does the decaying, alike for every optimiser.
+    """
+    trainable = [p for p in model.parameters() if p.requires_grad]
+    decays = [p for p in trainable if plan.decay_all or p.ndim > 1]
+    rest = [p for p in trainable if not (plan.decay_all or p.ndim > 1)]
+    groups = [{"params": decays, "decay": plan.weight_decay}, {"params": rest, "decay": 0.0}]
+    groups = [group for group in groups if group["params"]]
+    moments = (plan.momentum, plan.beta2)
+    match plan.name:
+        case "sgd":
+            return MomentumSGD(groups, plan.lr, plan.momentum, plan.momentum_form)
+        case "adagrad":
+            return torch.optim.Adagrad(groups, plan.lr, eps=plan.eps)
+        case "rmsprop":
+            return torch.optim.RMSprop(
+                groups, plan.lr, alpha=plan.beta2, eps=plan.eps, momentum=plan.momentum
+            )
+        case "adam" | "adamw":
+            return torch.optim.Adam(groups, plan.lr, betas=moments, eps=plan.eps, fused=True)
+
+
+def decay_form(plan: Optimiser) -> Decay:
+    """AdamW is Adam with decoupled decay, whatever else was said."""
+    return "decoupled" if plan.name == "adamw" else plan.decay
+
+
+@torch.no_grad()
+def apply_decay(optimiser: torch.optim.Optimizer, form: Decay) -> None:
+    """Weight decay, before the optimiser's own step; gradients must stand.
+
+    l2:        g <- g + decay w        the penalty (decay / 2) |w|^2 as a part of the loss
+    decoupled: w <- w (1 - lr decay)   Loshchilov & Hutter 2019: the step never sees it
+    """
+    for group in optimiser.param_groups:
+        decay = group["decay"]
+        weights = [w for w in group["params"] if w.grad is not None]
+        if not decay or not weights:
+            continue
+        if form == "l2":
+            torch._foreach_add_([w.grad for w in weights], weights, alpha=decay)
+        else:
+            torch._foreach_mul_(weights, 1 - group["lr"] * decay)
+
+
+def set_rate(optimiser: torch.optim.Optimizer, rate: float) -> None:
+    """Give every parameter group the learning rate `rate`."""
+    for group in optimiser.param_groups:
+        group["lr"] = rate

@@ -1,0 +1,117 @@
+"""`Plan`: everything that decides one training, checked once at the door and frozen."""
+
+from __future__ import annotations
+
+from typing import Any, Literal, get_args
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from hubel.data.augment import Augment
+from hubel.errors import OptionError, unknown
+
+OptimiserName = Literal["sgd", "adagrad", "rmsprop", "adam", "adamw"]
+Momentum = Literal["velocity", "average", "nesterov", "pytorch"]
+Decay = Literal["l2", "decoupled"]
+ScheduleName = Literal["constant", "step", "plateau", "cosine", "one-cycle"]
+Precision = Literal["auto", "fp32", "bf16"]
+Engine = Literal["auto", "torch"]
+Tune = Literal["on", "off"]
+
+
+class Part(BaseModel):
+    """Base of every config record: frozen, and an unknown key is an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
+
+
+class Optimiser(Part):
+    """How a gradient becomes a step. Formulas in `train/optimiser.py`."""
+
+    name: OptimiserName = "sgd"
+    lr: float = Field(0.1, gt=0, allow_inf_nan=False)
+    momentum: float = Field(0.9, ge=0, lt=1)
+    momentum_form: Momentum = "nesterov"
+    beta2: float = Field(0.999, ge=0, lt=1, description="second moment of Adam, RMSProp")
+    eps: float = Field(1e-8, gt=0)
+    weight_decay: float = Field(0.0, ge=0, allow_inf_nan=False)
+    decay: Decay = "l2"
+    decay_all: bool = Field(False, description="decay biases and norm parameters too")
+
+
+class Schedule(Part):
+    """How the learning rate moves. `warmup` and `milestones` are shares of the whole training."""
+
+    name: ScheduleName = "one-cycle"
+    warmup: float | None = Field(None, ge=0, lt=1, description="None: 0.25 for one-cycle, else 0")
+    milestones: tuple[float, ...] = (0.5, 0.75)
+    factor: float = Field(0.1, gt=0, lt=1, description="step and plateau multiply by this")
+    wait: int = Field(5, ge=1, description="plateau: epochs without a gain before it multiplies")
+    final: float = Field(0.0, ge=0, description="cosine, one-cycle: last rate / highest rate")
+
+
+class Plan(Part):
+    """One training, whole. Two equal plans on one machine give bit-equal weights."""
+
+    source: str
+    model: str
+    size: tuple[int, int] | None = None
+    fit: Literal["stretch", "crop", "pad"] = "stretch"
+    dropout: float | None = Field(None, ge=0, lt=1, description="None: the model's own")
+    augment: Augment = Augment()
+    epochs: int = Field(10, ge=1)
+    batch: int = Field(128, ge=1)
+    optimiser: Optimiser = Optimiser()
+    schedule: Schedule = Schedule()
+    smoothing: float = Field(0.0, ge=0, lt=1)
+    clip: float | None = Field(None, gt=0, description="largest global gradient norm")
+    accumulate: int = Field(1, ge=1, description="micro-batches per step")
+    ema: float | None = Field(None, gt=0, lt=1, description="decay of the weights' moving average")
+    patience: int | None = Field(None, ge=1, description="epochs without a gain, then stop")
+    val: float = Field(0.1, ge=0, lt=1)
+    test: float = Field(0.1, ge=0, lt=1)
+    seed: int = Field(0, ge=0)
+    device: str = "auto"
+    precision: Precision = "auto"
+    tune: Tune = "on"
+    engine: Engine = "auto"
+    workers: int | None = Field(None, ge=0, description="None: chosen from the cores")
+    checkpoint_seconds: float = Field(60.0, ge=0)
+    checkpoint_steps: int | None = Field(None, ge=1)
+    max_broken: float = Field(0.05, ge=0, le=1, description="share of broken images that stops")
+
+    @model_validator(mode="after")
+    def _parts_leave_training_data(self) -> Plan:
+        if self.val + self.test >= 1:
+            raise ValueError(f"val + test must stay below 1, given {self.val} + {self.test}")
+        if self.accumulate > self.batch:
+            raise ValueError(f"accumulate ({self.accumulate}) cannot exceed batch ({self.batch})")
+        return self
+
+
+def make_plan(**words: Any) -> Plan:
+    """A `Plan` from loose words. Raises `OptionError`, one line, naming the nearest known word."""
+    try:
+        return Plan(**words)
+    except ValidationError as error:
+        raise OptionError(_sentence(error)) from None
+
+
+def _sentence(error: ValidationError) -> str:
+    first = error.errors()[0]
+    path = ".".join(str(step) for step in first["loc"])
+    if first["type"] == "extra_forbidden":
+        fields = _fields(first["loc"][:-1])
+        return unknown("option", path, fields)
+    given = "" if first["type"] == "value_error" else f", given {first['input']!r}"
+    message = first["msg"].removeprefix("Value error, ")
+    return f"{path}: {message}{given}" if path else f"{message}{given}"
+
+
+def _fields(path: tuple[int | str, ...]) -> list[str]:
+    record: type[BaseModel] = Plan
+    for step in path:
+        annotation = record.model_fields[str(step)].annotation
+        options = [annotation, *get_args(annotation)]
+        record = next(o for o in options if isinstance(o, type) and issubclass(o, BaseModel))
+    prefix = "".join(f"{step}." for step in path)
+    return [prefix + name for name in record.model_fields]

@@ -1,0 +1,133 @@
+"""One optimiser step: forward, loss, backward, clip, decay, step; whole or not at all.
+
+A step that meets NaN or infinity, or runs out of memory, leaves the weights as they were.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from hubel.data.order import derive_seed
+from hubel.data.record import Batch
+from hubel.errors import TrainingError
+from hubel.tasks.classify import Classify
+from hubel.train.distribute import Crew
+from hubel.train.optimiser import apply_decay, decay_form, set_rate
+from hubel.train.plan import Plan
+from hubel.train.speed import Choice
+from hubel.train.state import State
+
+
+class NotFinite(Exception):
+    """Loss or gradient is NaN or infinite; the weights are untouched."""
+
+    def __init__(self, loss: float, norm: float) -> None:
+        super().__init__(f"loss {loss}, gradient norm {norm}")
+        self.loss = loss
+        self.norm = norm
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a step saw: mean loss, training hits and images, gradient norm before clipping."""
+
+    loss: float
+    hits: int
+    seen: int
+    norm: float
+    note: str | None = None
+
+
+class Update:
+    """Takes one batch after another through the net and moves the weights."""
+
+    def __init__(self, state: State, task: Classify, plan: Plan, choice: Choice, crew: Crew) -> None:
+        self.state, self.task, self.plan, self.choice, self.crew = state, task, plan, choice, crew
+        self.forward = choice.prepare(crew.wrap(state.model))
+        self.weights = [p for group in state.optimiser.param_groups for p in group["params"]]
+        self.decay = decay_form(plan.optimiser)
+
+    def __call__(self, batch: Batch, rate: float) -> Outcome:
+        """One step at learning rate `rate`. Raises `NotFinite`; halves `state.micro` and tries
+        again where memory runs out; raises `TrainingError` where one image is too much."""
+        note = None
+        while True:
+            try:
+                loss, hits = self._gradient(batch)
+                break
+            except RuntimeError as error:
+                if not _out_of_memory(error):
+                    raise
+                note = self._halve()
+        gradients = [w.grad for w in self.weights if w.grad is not None]
+        total = torch.nn.utils.get_total_norm(gradients)
+        loss_value, norm = torch.stack([loss.float(), total.float()]).tolist()
+        if not (math.isfinite(loss_value) and math.isfinite(norm)):
+            raise NotFinite(loss_value, norm)
+        if self.plan.clip is not None:
+            torch.nn.utils.clip_grads_with_norm_(self.weights, self.plan.clip, total)
+        set_rate(self.state.optimiser, rate)
+        apply_decay(self.state.optimiser, self.decay)
+        self.state.optimiser.step()
+        if self.state.ema is not None:
+            self.state.ema.update_parameters(self.state.model)
+        return Outcome(loss_value, int(hits), len(batch), norm, note)
+
+    def _gradient(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Leaves the batch's mean gradient in the weights; returns mean loss and hits.
+
+        The micro-batches' losses are weighted by their share of the images, so that the sum is
+        the whole batch's loss whatever the cut (batch norm, which sees the parts, excepted).
+        """
+        torch.manual_seed(derive_seed(self.plan.seed, "step", self.state.step, self.crew.rank))
+        self.state.optimiser.zero_grad(set_to_none=True)
+        self.state.model.train()
+        loss = torch.zeros((), device=batch.images.device)
+        hits = torch.zeros((), dtype=torch.int64, device=batch.images.device)
+        images = batch.images.split(self.state.micro)
+        targets = batch.targets.split(self.state.micro)
+        for number, (x, t) in enumerate(zip(images, targets, strict=True), start=1):
+            with self._hold_sync(number < len(images)):
+                with self.choice.autocast(x.device):
+                    outputs = self.forward(self.choice.layout(x))
+                    terms = self.task.loss(outputs, t)
+                part = torch.stack(list(terms.values())).sum() * (len(x) / len(batch))
+                part.backward()  # type: ignore[no-untyped-call]
+            loss += part.detach()
+            hits += self.task.hits(outputs, t)
+        return loss, hits
+
+    def _hold_sync(self, hold: bool) -> contextlib.AbstractContextManager[None]:
+        """Several processes exchange gradients at the last micro-batch only."""
+        if hold and self.crew.world > 1:
+            return self.forward.no_sync()  # type: ignore[operator, no-any-return]
+        return contextlib.nullcontext()
+
+    def _halve(self) -> str:
+        self.state.optimiser.zero_grad(set_to_none=True)
+        if self.state.micro == 1:
+            raise TrainingError(
+                "out of memory with a single image: use a smaller --size or a smaller model"
+            )
+        self.state.micro = math.ceil(self.state.micro / 2)
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+        return (
+            f"out of memory: {self.state.micro} images at a time from now on; "
+            f"a step still takes {self.plan.batch}, so the result stays comparable"
+            + (" (batch norm sees the smaller groups)" if _has_batch_norm(self.state.model) else "")
+        )
+
+
+def _has_batch_norm(model: nn.Module) -> bool:
+    return any(isinstance(m, nn.modules.batchnorm._BatchNorm) for m in model.modules())
+
+
+def _out_of_memory(error: RuntimeError) -> bool:
+    """CUDA has a class for it; the CPU's allocator only says so."""
+    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
