@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from hubel.data.check import Findings, quick_check
 from hubel.data.feed import Feed, MemoryStore, Store, open_store
+from hubel.data.files import FileSource
 from hubel.data.preprocess import Preprocess
 from hubel.data.record import ArraySource, Source
 from hubel.data.split import Split
@@ -87,6 +88,8 @@ def prepare(
     plan: Plan, source: Source, split: Split, card: Card, crew: Crew, tell: Tell = silent
 ) -> Setting:
     """Open the store and the feeds."""
+    if isinstance(source, FileSource):
+        source.largest = card.preprocess.enough
     store = open_store(
         source,
         card.preprocess,
@@ -173,9 +176,9 @@ def choose_speed(setting: Setting, model: nn.Module) -> Choice:
 
 def check(setting: Setting) -> Findings:
     """The quick check, on images already in memory where they are."""
-    images = setting.store.images if isinstance(setting.store, MemoryStore) else None
-    prepared = images.cpu().numpy() if images is not None else None
-    return quick_check(setting.source, setting.split, prepared)
+    store = setting.store
+    images = store.images if isinstance(store, MemoryStore) else None
+    return quick_check(setting.source, setting.split, images, store.broken)
 
 
 def _feed(setting: Setting, rows: NDArray[np.int64]) -> Feed:

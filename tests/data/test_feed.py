@@ -41,7 +41,7 @@ def folder(tmp_path):
         Image.fromarray(np.full((6, 5), k, np.uint8)).save(path)
         paths.append(path)
     paths[7].write_bytes(paths[7].read_bytes()[:40])
-    return FileSource(paths, np.arange(20) % 3, ("a", "b", "c"), name="f", origin="f")
+    return FileSource(tmp_path, [p.name for p in paths], np.arange(20) % 3, ("a", "b", "c"), name="f", origin="f")
 
 
 def test_pixels_targets_and_rows_belong_together():

@@ -16,7 +16,7 @@ from pathlib import Path, PurePath
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from hubel.errors import BrokenImage
 
@@ -26,9 +26,8 @@ MAX_PIXELS = 178_956_970
 
 FORMATS = ("PNG", "JPEG", "MPO", "WEBP", "GIF", "BMP", "TIFF", "PPM", "AVIF", "JPEG2000")
 ALLOWED = "PNG, JPEG, WebP, GIF, BMP, TIFF, PPM, AVIF, JPEG 2000"
-SUFFIXES = frozenset(
-    ".png .jpg .jpeg .jpe .jfif .webp .gif .bmp .tif .tiff .ppm .pgm .pbm .pnm .avif .jp2".split()
-)
+_SUFFIXES = ".png .jpg .jpeg .jpe .jfif .webp .gif .bmp .tif .tiff .ppm .pgm .pbm .pnm .avif .jp2"
+SUFFIXES = frozenset(_SUFFIXES.split())
 
 GREY_MODES = frozenset(["1", "L", "LA", "La", "I", "F"])  # and every "I;16..."
 SIXTEEN_BIT_FORMATS = frozenset(["PNG", "PPM"])  # whose mode I (32 bits) holds 0..65535
@@ -104,7 +103,7 @@ def _opened(source: Path | bytes, where: str | None) -> Iterator[Image.Image]:
         with Image.open(stream, formats=_formats()) as picture:
             _check_size(picture)
             yield picture
-    except Image.UnidentifiedImageError:
+    except UnidentifiedImageError:
         raise BrokenImage(name, _why_unknown(source)) from None
     except Image.DecompressionBombError:
         raise BrokenImage(name, f"more than {MAX_PIXELS:,} pixels") from None

@@ -76,7 +76,9 @@ def read_idx_pair(images: Path, name: str | None = None) -> ArraySource:
     """
     labels = _labels_of(images)
     if labels is None:
-        raise DataError(f"{images}: no labels beside it; expected a name like {_labels_name(images)}")
+        raise DataError(
+            f"{images}: no labels beside it; expected a name like {_labels_name(images)}"
+        )
     return _source({"": (images, labels)}, None, name or images.name.split(".")[0], str(images))
 
 
@@ -84,7 +86,9 @@ def find_idx(path: Path) -> dict[str, tuple[Path, Path]]:
     """Part -> (images, labels) for the MNIST-named pairs in a folder."""
     found = {}
     for part, stem in STEMS.items():
-        candidates = [path / f"{stem}-images{dot}idx3-ubyte{gz}" for gz in ("", ".gz") for dot in "-."]
+        candidates = [
+            path / f"{stem}-images{dot}idx3-ubyte{gz}" for gz in ("", ".gz") for dot in "-."
+        ]
         for images in candidates:
             if images.is_file() and (labels := _labels_of(images)):
                 found[part] = (images, labels)

@@ -93,7 +93,8 @@ def _from_one_hot(labels: NDArray[Any], title: str) -> NDArray[np.int64]:
     if not good.all():
         row = int(np.argmin(good))
         raise DataError(f"{title}: row {row} is not one-hot (a single 1, all else 0)")
-    return labels.argmax(1).astype(np.int64)
+    places: NDArray[np.int64] = np.argmax(labels, axis=1).astype(np.int64)
+    return places
 
 
 def _whole(labels: NDArray[Any], title: str) -> NDArray[np.int64]:

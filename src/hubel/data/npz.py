@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import zipfile
 import zlib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from hubel.data.arrays import source_from_arrays
+from hubel.data.arrays import Pair, source_from_arrays
 from hubel.data.record import ArraySource
 from hubel.errors import DataError
 
@@ -43,38 +44,51 @@ def read_npz(
     """
     where = origin or str(source)
     try:
-        with np.load(source, allow_pickle=False) as archive:
-            if not isinstance(archive, np.lib.npyio.NpzFile):
-                raise DataError(f"{where} holds one array; expected an .npz archive: {ALLOWED}")
-            keys = {key.lower(): key for key in archive.files}
-            wanted = _wanted(keys, where)
-            classes = next((archive[keys[key]] for key in CLASS_KEYS if key in keys), None)
-            arrays = {
-                part: (archive[keys[images]], archive[keys[labels]])
-                for part, (images, labels) in wanted.items()
-            }
+        wanted, arrays, classes = _read(source, where)
     except FileNotFoundError:
         raise DataError(f"no such file: {where}") from None
     except (OSError, EOFError, ValueError, zipfile.BadZipFile, zlib.error, MemoryError) as error:
         raise DataError(f"{where}: {_in_words(error)}") from None
     return source_from_arrays(
         arrays,
-        titles={p: (f"{where}: {keys[x]}", f"{where}: {keys[y]}") for p, (x, y) in wanted.items()},
+        titles={part: (f"{where}: {x}", f"{where}: {y}") for part, (x, y) in wanted.items()},
         classes=None if classes is None else _names(classes, where),
         name=name or Path(where).stem,
         origin=where,
     )
 
 
+def _read(
+    source: Path | IO[bytes], where: str
+) -> tuple[dict[str, tuple[str, str]], dict[str, Pair], NDArray[Any] | None]:
+    """(part -> names of its two arrays, part -> the arrays, class names)."""
+    loaded = np.load(source, allow_pickle=False)
+    if not isinstance(loaded, np.lib.npyio.NpzFile):
+        raise DataError(f"{where} holds one array; expected an .npz archive: {ALLOWED}")
+    with loaded as archive:
+        keys = {key.lower(): key for key in archive.files}
+        wanted = _wanted(keys, where)
+        arrays = {p: (_array(archive, x), _array(archive, y)) for p, (x, y) in wanted.items()}
+        named = next((keys[key] for key in CLASS_KEYS if key in keys), None)
+        return wanted, arrays, None if named is None else _array(archive, named)
+
+
+def _array(archive: Mapping[str, Any], key: str) -> NDArray[Any]:
+    value = archive[key]  # NumPy hands out the bytes of what does not start like an array
+    if not isinstance(value, np.ndarray):
+        raise ValueError(f"{key} is no array")
+    return value
+
+
 def _wanted(keys: dict[str, str], where: str) -> dict[str, tuple[str, str]]:
-    """Part -> lower-case names of its two arrays, for those that the archive has."""
+    """Part -> names of its two arrays. `keys` leads from small letters to the names."""
     for family in FAMILIES:
         found = {part: pair for part, pair in family.items() if pair[0] in keys}
         for images, labels in found.values():
             if labels not in keys:
                 raise DataError(f"{where}: {keys[images]} has no {labels} beside it")
         if found:
-            return found
+            return {part: (keys[images], keys[labels]) for part, (images, labels) in found.items()}
     given = ", ".join(keys.values()) or "nothing"
     raise DataError(f"{where}: no known array names; allowed: {ALLOWED}; given: {given}")
 

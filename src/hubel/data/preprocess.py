@@ -44,6 +44,12 @@ class Preprocess:
         if len(self.mean) != self.channels or len(self.std) != self.channels:
             raise OptionError(f"mean and std need {self.channels} numbers each")
 
+    @property
+    def enough(self) -> int:
+        """Pixels of the longest side that a photo need be decoded to: four times what is kept, so
+        that neither `crop` of a long picture nor the last resizing loses anything that shows."""
+        return 4 * max(self.height, self.width)
+
     def image(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """uint8 (c, h, w) of any size to uint8 (channels, height, width)."""
         if image.shape == (self.channels, self.height, self.width):

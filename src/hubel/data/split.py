@@ -208,7 +208,7 @@ def _require_two(groups: _Groups, classes: tuple[str, ...]) -> None:
     if not few:
         return
     name, images = classes[few[0]], groups.rows_of_class[few[0]]
-    has = f"{images} images, all equal" if images > 1 else f"{images} image{'s' * (images == 0)}"
+    has = "1 image" if images == 1 else f"{images} images{', all equal' if images else ''}"
     others = f" (and {len(few) - 1} more such)" if len(few) > 1 else ""
     raise DataError(
         f"class {name!r} has {has}{others}: it needs 2 different ones to be both trained and tested"

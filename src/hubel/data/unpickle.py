@@ -82,7 +82,10 @@ GLOBALS: dict[tuple[str, str], type] = {
 }
 
 
-class _Reader(pickle.Unpickler):
+class _Reader(pickle._Unpickler):
+    """The reader in Python, not the one in C: that one sizes its memo by a number in the file, and
+    sixteen bytes could make it fill all memory."""
+
     def find_class(self, module: str, name: str) -> type:
         if (module, name) not in GLOBALS:
             raise DataError(

@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from hubel.data.decode import IMAGE_SUFFIXES, decode
+from hubel.data.decode import ALLOWED, decode, is_image_name
 from hubel.errors import BrokenImage, DataError
 from hubel.runs.weights import Card
 from hubel.tasks.classify import Classify
@@ -88,7 +88,8 @@ class Predictor:
 
     def _read(self, file: Path) -> NDArray[np.uint8] | BrokenImage:
         try:
-            return self.card.preprocess.image(decode(file, str(file)))
+            preprocess = self.card.preprocess
+            return preprocess.image(decode(file, str(file), largest=preprocess.enough))
         except BrokenImage as error:
             return error
 
@@ -107,7 +108,7 @@ def find_images(words: Iterable[str]) -> list[Path]:
     for word in words:
         path = Path(word)
         if path.is_dir():
-            below = [p for p in sorted(path.rglob("*")) if p.suffix.lower() in IMAGE_SUFFIXES]
+            below = [p for p in sorted(path.rglob("*")) if is_image_name(p.name)]
             matches = [p for p in below if p.is_file()]
         elif path.exists():
             matches = [path]
@@ -116,7 +117,7 @@ def find_images(words: Iterable[str]) -> list[Path]:
         if not matches:
             raise DataError(
                 f"no image at {word!r}: give files, folders of images "
-                f"({', '.join(sorted(IMAGE_SUFFIXES))}) or patterns like '*.png'"
+                f"({ALLOWED}) or patterns like '*.png'"
             )
         found += matches
     return list(dict.fromkeys(found))

@@ -16,7 +16,8 @@ Pair = tuple[int, int]
 def map_size(model: str, body: nn.Sequential, size: Pair) -> Pair:
     """(Ho, Wo) of what `body` makes of an image of `size` (H, W).
 
-    Convolutions and max pools without dilation count; every other layer keeps the size.
+    Convolutions and max pools without dilation count, in nested `nn.Sequential`s too; every other
+    layer keeps the size.
     Raises `ModelError` saying how large images must be, and which layer's map would vanish.
     """
     needed = (_least(body, 0), _least(body, 1))
@@ -33,7 +34,7 @@ def map_size(model: str, body: nn.Sequential, size: Pair) -> Pair:
 def _windows(body: nn.Sequential, axis: int) -> list[tuple[str, int, int, int]]:
     """Name, kernel, stride and padding of every layer that changes the size, along one axis."""
     found = []
-    for name, layer in body.named_children():
+    for name, layer in body.named_modules():
         if isinstance(layer, nn.Conv2d | nn.MaxPool2d):
             numbers = (layer.kernel_size, layer.stride, layer.padding)
             kernel, stride, padding = (n[axis] if isinstance(n, tuple) else n for n in numbers)
@@ -60,6 +61,6 @@ def _where_it_ends(body: nn.Sequential, length: int, axis: int) -> str:
     for name, kernel, stride, padding in _windows(body, axis):
         after = (length + 2 * padding - kernel) // stride + 1
         if after < 1:
-            return f"{name}, whose window is {kernel} where {length} would come in"
+            return f"{name}, a window of {kernel} on a map of {length}"
         length = after
     raise AssertionError("the side is long enough")

@@ -22,7 +22,10 @@ def replacing(path: Path) -> Iterator[Path]:
     """
     draft = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
+        draft.touch()
+        mode = draft.stat().st_mode  # what the user's umask says; safetensors would make it 0600
         yield draft
+        draft.chmod(mode)
         with draft.open("rb") as written:
             os.fsync(written.fileno())
         draft.replace(path)

@@ -210,7 +210,7 @@ def _diverged(update: Update, batch: Batch, rate: float, bad: NotFinite) -> Dive
     model: nn.Module = state.model
     diagnosis = diagnose(model, batch.images, batch.targets, loss_of)
     return Diverged(
-        f"training diverged at step {state.step} (epoch {state.epoch + 1}, batch "
+        f"training diverged at step {state.step + 1} (epoch {state.epoch + 1}, batch "
         f"{state.position + 1}): loss {bad.loss:g}, gradient norm {bad.norm:g}, "
         f"learning rate {rate:.3g}. {diagnosis.text}",
         batch,

@@ -1,4 +1,4 @@
-"""The training report: `write_report` turns a run folder into one page, `Evidence` is what it shows."""
+"""The training report: `write_report` makes one page of a run folder; `Evidence` feeds it."""
 
 from hubel.runs.report.evidence import Evidence
 from hubel.runs.report.page import write_report

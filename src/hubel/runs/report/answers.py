@@ -1,4 +1,4 @@
-"""The parts of the page that show what the model answered: confusions, classes, confidence, pictures."""
+"""What the model answered: confusions, scores of each class, confidence, judged pictures."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from hubel.runs.report.evidence import Samples
 from hubel.runs.report.figures import reliability
 from hubel.runs.report.folder import PARTS, RunFiles
 from hubel.runs.report.numbers import Confusion, calibration, class_scores, confusions
@@ -68,10 +69,10 @@ def class_table(files: RunFiles) -> dict[str, Any] | None:
     scores = class_scores(confusion)
     columns = zip(scores.precision, scores.recall, scores.f1, scores.support, strict=True)
     rows = [
-        (files.name_of(k), *map(float, numbers[:3]), int(numbers[3]))
-        for k, numbers in enumerate(columns)
+        (files.name_of(k), float(precision), float(recall), float(f1), int(support))
+        for k, (precision, recall, f1, support) in enumerate(columns)
     ]
-    rows.sort(key=lambda row: (np.nan_to_num(row[3], nan=2.0), row[0]))
+    rows.sort(key=lambda row: (row[3] if row[3] == row[3] else 2.0, row[0]))  # unknown ones last
     split = WEAKEST if len(rows) > TABLE_CLASSES else len(rows)
     return {"rows": rows[:split], "rest": rows[split:], "part": _part(files)}
 
@@ -109,14 +110,12 @@ def samples(files: RunFiles) -> dict[str, Any] | None:
     shown = files.evidence.samples
     if shown is None or not len(shown.images):
         return None
-    cards = [_sample(files, k) for k in range(min(SAMPLES, len(shown.images)))]
+    cards = [_sample(files, shown, k) for k in range(min(SAMPLES, len(shown.images)))]
     right = sum(card.right for card in cards)
     return {"cards": cards, "right": right, "part": _part(files)}
 
 
-def _sample(files: RunFiles, row: int) -> Card:
-    shown = files.evidence.samples
-    assert shown is not None
+def _sample(files: RunFiles, shown: Samples, row: int) -> Card:
     chances, true = shown.probabilities[row], int(shown.true[row])
     order = np.argsort(-chances, kind="stable").tolist()
     top = order[:BARS] if true in order[:BARS] else [*order[:BARS], true]
@@ -147,7 +146,7 @@ def _cells(confusion: NDArray[np.int64], row: int) -> list[Cell]:
     for column, count in enumerate(confusion[row].tolist()):
         share = count / total if total else 0.0
         hit = column == row
-        shade = 0.55 * (share if hit else share**0.5)
+        shade = 0.55 * share if hit else 0.75 * share**0.5
         cells.append(Cell(count, share, round(shade, 3) if count else 0.0, hit))
     return cells
 

@@ -126,14 +126,16 @@ class Evidence:
 
     @classmethod
     def load(cls, folder: Path) -> Evidence:
-        """Read both files. Empty evidence where there are none; `RunError` where they are broken."""
+        """Read both files. Without them the evidence is empty; broken ones raise `RunError`."""
         if not (folder / ARRAYS).exists() or not (folder / NAMES).exists():
             return cls()
         try:
             names = read_json(folder / NAMES)
             with np.load(folder / ARRAYS, allow_pickle=False) as arrays:
                 return cls._put_together({key: arrays[key] for key in arrays.files}, names)
-        except Exception as error:  # a torn zip raises a dozen kinds, none of them ours to tell apart
+        except (
+            Exception
+        ) as error:  # a torn zip raises a dozen kinds, none of them ours to tell apart
             raise RunError(f"{folder / ARRAYS}: evidence cannot be read ({error})") from error
 
     def _taken_apart(self) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:

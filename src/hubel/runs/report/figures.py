@@ -10,6 +10,7 @@ import html
 import io
 import re
 import threading
+from typing import Any
 
 import matplotlib
 import numpy as np
@@ -17,6 +18,7 @@ from markupsafe import Markup
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 from numpy.typing import NDArray
 
@@ -35,11 +37,12 @@ VARIABLES = {
     BAD: "var(--bad)",
 }
 WIDTH = 4.8  # inches at 100 px: drawn close to the size it is shown at, so that text stays text
+SPAN = 10  # percentage points of accuracy shown at least
 DOTS = 120  # points a step curve is averaged to
 
 # Matplotlib takes the SVG options from its one global table; one drawing at a time may set them.
 _ONE_AT_A_TIME = threading.Lock()
-_OPTIONS = {"svg.fonttype": "none", "svg.hashsalt": "hubel"}
+_OPTIONS: Any = {"svg.fonttype": "none", "svg.hashsalt": "hubel"}
 
 
 def loss_curve(history: History, best: int | None) -> Markup:
@@ -62,7 +65,9 @@ def accuracy_curve(history: History, best: int | None) -> Markup:
     _pair(axes, history.epoch, train, val)
     _mark_best(axes, history.epoch, val, best)
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g} %"))
-    axes.set_ylim(top=min(101.0, axes.get_ylim()[1]))
+    low, high = axes.get_ylim()
+    high = min(101.0, high)
+    axes.set_ylim(max(0.0, min(low, high - SPAN)), high)  # a flat curve shall look flat
     _epochs(axes, history)
     return _svg(figure, "accuracy", _told("Accuracy in percent", train, val, "{:.1f}"))
 
@@ -74,12 +79,12 @@ def rate_strip(history: History) -> Markup | None:
         x, y = history.epoch, history.lr
     if np.isfinite(y).sum() < 2:
         return None
-    figure, axes = _panel(1.05, width=2 * WIDTH)
+    figure, axes = _panel(1.15)
     axes.fill_between(x, y, color=MUTED, alpha=0.18, linewidth=0)
     axes.plot(x, y, color=MUTED, linewidth=1.5)
-    axes.set_ylim(0, float(np.nanmax(y)) * 1.12 or 1.0)
-    axes.yaxis.set_major_locator(MaxNLocator(2))
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    highest = float(np.nanmax(y))
+    axes.set_ylim(0, 1.12 * highest or 1.0)
+    axes.set_yticks([0, highest], labels=["0", f"{highest:.3g}"])
     _epochs(axes, history)
     told = f"Learning rate: starts at {y[0]:.3g}, highest {np.nanmax(y):.3g}, ends at {y[-1]:.3g}"
     return _svg(figure, "rate", told)
@@ -115,18 +120,18 @@ def reliability(table: NDArray[np.float64]) -> Markup:
     return _svg(figure, "reliability", f"Share right in each range of confidence. {bins}")
 
 
-def _panel(height: float, width: float = WIDTH) -> tuple[Figure, Axes]:
-    figure = _figure(height, width)
+def _panel(height: float) -> tuple[Figure, Axes]:
+    figure = _figure(height)
     axes = figure.subplots()
     _quiet(axes)
     return figure, axes
 
 
-def _figure(height: float, width: float = WIDTH) -> Figure:
-    figure = Figure(figsize=(width, height), dpi=100, layout="constrained")
+def _figure(height: float) -> Figure:
+    layout = ConstrainedLayoutEngine(w_pad=0.02, h_pad=0.02)
+    figure = Figure(figsize=(WIDTH, height), dpi=100, layout=layout)
     FigureCanvasSVG(figure)
     figure.patch.set_alpha(0)
-    figure.get_layout_engine().set(w_pad=0.02, h_pad=0.02)
     return figure
 
 
@@ -145,8 +150,13 @@ def _quiet(axes: Axes) -> None:
 
 def _pair(axes: Axes, x: Column, train: Column, val: Column) -> None:
     """Training solid, validation dashed: told apart without colour too."""
-    dots = "o" if len(x) <= 30 else None
-    look = {"linewidth": 2, "marker": dots, "markersize": 3.2, "markeredgewidth": 0}
+    dots, size = ("o" if len(x) <= 30 else None), (3.2 if len(x) > 3 else 6)
+    look: dict[str, Any] = {
+        "linewidth": 2,
+        "marker": dots,
+        "markersize": size,
+        "markeredgewidth": 0,
+    }
     if np.isfinite(train).any():
         axes.plot(x, train, color=TRAIN, **look)
     if np.isfinite(val).any():
@@ -159,7 +169,7 @@ def _mark_best(axes: Axes, epoch: Column, values: Column, best: int | None) -> N
         return
     axes.axvline(epoch[best], color=MUTED, linewidth=0.9, linestyle=(0, (1, 2)))
     if np.isfinite(values[best]):
-        ring = {"markersize": 9, "markerfacecolor": "none", "markeredgewidth": 1.6}
+        ring: dict[str, Any] = {"markersize": 9, "markerfacecolor": "none", "markeredgewidth": 1.6}
         axes.plot(epoch[best], values[best], marker="o", color=VAL, **ring)
 
 
@@ -178,7 +188,7 @@ def _epochs(axes: Axes, history: History) -> None:
     if len(history.step_at):
         last = max(last, history.step_at[-1])
     axes.set_xlim(0, (float(last) or 1.0) * 1.02)
-    axes.xaxis.set_major_locator(MaxNLocator(8, integer=True))
+    axes.xaxis.set_major_locator(MaxNLocator(8, integer=True, steps=[1, 2, 5, 10]))
     axes.set_xlabel("epoch" if len(history) else "step")
 
 
@@ -216,7 +226,7 @@ def _svg(figure: Figure, name: str, told: str) -> Markup:
     label = html.escape(told, quote=True)
     for clean in (_drop_idle_ids, _shorten, lambda text: _own_ids(text, name), _recolour):
         inside = clean(inside)
-    return Markup(f'<svg role="img" aria-label="{label}" viewBox="{size}">{inside}')  # noqa: S704
+    return Markup(f'<svg role="img" aria-label="{label}" viewBox="{size}">{inside}')
 
 
 def _recolour(text: str) -> str:

@@ -69,21 +69,24 @@ def _fit(files: RunFiles) -> Iterator[Finding]:
     gap, noise = train - val, _noise(val, files.size_of("val"))
     if not np.isfinite(gap):
         return
-    shown = f"training images: {percent(train)} right, validation images: {percent(val)}"
+    shown = (
+        f"At the kept epoch it names {percent(train)} of the training images right and "
+        f"{percent(val)} of the validation images"
+    )
     if gap > max(GAP, noise):
         text = (
-            f"At the kept epoch: {shown}, a gap of {points(gap)}. More data, augmentation, weight "
-            "decay or dropout would close it."
+            f"{shown}, {points(gap)} fewer. More data, augmentation, weight decay or dropout would "
+            "narrow the gap."
         )
         yield Finding("warn", "It knows its training images too well (overfitting)", text)
     elif train < 0.9 and gap < GAP / 2:
         text = (
-            f"At the kept epoch: {shown}. Nothing points to memorising, so a larger net, a longer "
+            f"{shown}. Nothing points to memorising, so a larger net, a longer "
             "training or gentler regularisation may still add to both."
         )
         yield Finding("note", "It has room to learn more (no overfitting yet)", text)
     else:
-        text = f"At the kept epoch: {shown}. What it learned carries over to images it never saw."
+        text = f"{shown}. What it learned carries over to images it never saw."
         yield Finding("good", "Training and validation go hand in hand", text)
 
 
@@ -153,7 +156,9 @@ def _believable(files: RunFiles) -> Iterator[Finding]:
     if found is None:
         return
     gap, noise = found.confidence - found.accuracy, _noise(found.accuracy, found.total)
-    said = f"On average it claims {percent(found.confidence)} and is right {percent(found.accuracy)}."
+    said = (
+        f"On average it claims {percent(found.confidence)} and is right {percent(found.accuracy)}."
+    )
     if gap > max(0.02, noise):
         text = f"{said} Read its percentages as a little too high; label smoothing often helps."
         yield Finding("note", "It is over-confident", text)
@@ -210,7 +215,7 @@ def _few_images(files: RunFiles) -> Iterator[Finding]:
         return
     if score.high - score.low > 0.06:
         text = (
-            f"With {several(score.total, 'image')}, the true accuracy lies anywhere between "
+            f"With {several(score.total, 'image')}, the true accuracy may lie anywhere between "
             f"{percent(score.low)} and {percent(score.high)}: small differences mean nothing."
         )
         yield Finding("note", f"Few {PARTS[score.part]} images, a rough score", text)

@@ -1,4 +1,4 @@
-"""The parts of the page that look inside: the batch as seen, filters, feature maps, costs."""
+"""A look inside: the batch as seen, the first filters, feature maps, costs."""
 
 from __future__ import annotations
 
@@ -12,8 +12,10 @@ from hubel.runs.report.folder import RunFiles
 from hubel.runs.report.pictures import CRISP, LARGEST, Picture, heat, photo, signed
 from hubel.runs.report.words import number, percent
 
-BATCH, FILTERS = 32, 64
-IMAGES, LAYERS, MAPS = 3, 8, 8  # of the feature maps
+BATCH, FILTERS = 36, 64
+IMAGES, LAYERS, MAPS = 3, 6, 12  # of the feature maps
+NUMBERS = ("parameters", "macs", "milliseconds")
+COLUMNS = ("layer", "kind", *NUMBERS)
 
 
 def batch(files: RunFiles) -> dict[str, Any] | None:
@@ -76,13 +78,11 @@ def costs(files: RunFiles) -> dict[str, Any] | None:
     measure = "milliseconds" if timed else "macs"
     total = sum(_known(row.get(measure)) for row in rows)
     lines = [
-        {**row, "shape": _shape(row.get("shape")), "share": _known(row.get(measure)) / (total or 1)}
+        {**dict.fromkeys(COLUMNS), **row, "shape": _shape(row.get("shape")), "share": share}
         for row in rows
+        for share in (_known(row.get(measure)) / (total or 1),)
     ]
-    totals = {
-        key: sum(_known(row.get(key)) for row in rows)
-        for key in ("parameters", "macs", "bytes", "milliseconds")
-    }
+    totals = {key: sum(_known(row.get(key)) for row in rows) for key in NUMBERS}
     return {"rows": lines, "totals": totals, "timed": timed}
 
 
@@ -125,4 +125,6 @@ def _known(value: Any) -> float:
 
 
 def _shape(shape: Any) -> str:
-    return " × ".join(str(side) for side in shape) if isinstance(shape, list | tuple) else shape
+    if isinstance(shape, list | tuple):
+        return " × ".join(str(side) for side in shape)
+    return str(shape or "")

@@ -57,7 +57,9 @@ def class_scores(confusion: NDArray[np.int64]) -> ClassScores:
 
 
 def _share(part: NDArray[np.float64], whole: NDArray[np.int64]) -> NDArray[np.float64]:
-    return np.divide(part, whole, out=np.full(len(part), np.nan), where=whole > 0)
+    shares = np.full(len(part), np.nan)
+    np.divide(part, whole, out=shares, where=whole > 0)
+    return shares
 
 
 @dataclass(frozen=True, slots=True)

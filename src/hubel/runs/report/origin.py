@@ -1,4 +1,4 @@
-"""The parts of the page that say where it all came from: headline, curves, data check, how to repeat."""
+"""Where it all came from: headline, learning curves, data check, how to repeat the run."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from hubel.runs.report.figures import accuracy_curve, loss_curve, rate_strip
 from hubel.runs.report.folder import PARTS, RunFiles, record
 from hubel.runs.report.inside import parameters
 from hubel.runs.report.score import guessing, headline
-from hubel.runs.report.words import count, decimal, duration, number, percent, short
+from hubel.runs.report.words import DASH, count, decimal, duration, number, percent, short
 
 ENDINGS = {
     "early": "Early stopping ended it: the validation score had stopped rising.",
@@ -25,6 +25,7 @@ METRICS = {
     "loss": ("loss", decimal),
     "ece": ("calibration error", percent),
 }
+MACHINE = {"cpu": "processor", "memory_gib": "memory in GiB", "gpu": "GPU"}
 NAMED = 30  # images or cases under one finding
 
 
@@ -56,6 +57,7 @@ def curves(files: RunFiles) -> dict[str, Any] | None:
         "loss": loss_curve(history, best),
         "accuracy": accuracy_curve(history, best) if len(history) else None,
         "rate": rate_strip(history),
+        "steps": len(history.steps) > 1,
         "best": None if best is None else int(history.epoch[best]),
         "val": history.has_val,
     }
@@ -93,9 +95,9 @@ def _counts(files: RunFiles) -> dict[str, dict[str, int]]:
     classes = files.data.get("classes") or files.classes
     found = {}
     for part, numbers in record(files.data, "counts").items():
-        pairs = numbers.items() if isinstance(numbers, dict) else ()
         if isinstance(numbers, list):
-            pairs = zip(classes, numbers, strict=False)
+            numbers = dict(zip(classes, numbers, strict=False))
+        pairs = record({"it": numbers}, "it").items()
         found[PARTS.get(part, part)] = {str(k): int(n) for k, n in pairs if number(n) >= 0}
     return {part: numbers for part, numbers in found.items() if numbers}
 
@@ -129,7 +131,7 @@ def reproduce(files: RunFiles) -> dict[str, Any] | None:
         "seed": files.plan.get("seed"),
         "started": files.environment.get("started"),
         "versions": record(files.environment, "versions"),
-        "machine": [(str(key), value) for key, value in machine.items() if value is not None],
+        "machine": [(MACHINE.get(k, k), v) for k, v in machine.items() if v is not None],
         "config": json.dumps(files.config, indent=2, ensure_ascii=False),
         "said": _texts(files.results.get("notices")),
     }
@@ -151,7 +153,9 @@ def python_lines(files: RunFiles) -> str:
         'run.predict(["photo.jpg"])',
     ]
     if files.config.get("architecture") is None:
-        lines[5] = f'model, data = ..., plan.pop("source")  # your own {plan_model(files)}, made anew'
+        lines[5] = (
+            f'model, data = ..., plan.pop("source")  # your own {plan_model(files)}, made anew'
+        )
         lines.insert(6, 'del plan["model"]')
         lines[-2] = f"run = hubel.load_run({folder!r}, model=model)  # or this one, to be used"
     return "\n".join(lines)
@@ -165,22 +169,16 @@ def plan_model(files: RunFiles) -> str:
 def _facts(files: RunFiles) -> list[tuple[str, str]]:
     """The key numbers, as (name, value); what is not known is left out."""
     results, history, best = files.results, files.history, files.best
-    trained = " + ".join(
-        f"{count(size)} {PARTS[part]}"
-        for part in ("train", "val", "test")
-        if (size := files.size_of(part))
-    )
-    kept = None if best is None else f"{history.epoch[best]:.0f} of {history.epoch[-1]:.0f}"
     facts = {
-        "images": trained,
+        "training images": count(files.size_of("train")),
         "classes": count(len(files.classes)) if files.classes else None,
         "parameters": short(parameters(files)),
         "training time": duration(results.get("seconds")),
-        "speed": f"{count(results.get('images_per_second'))} images/s",
-        "epoch kept": kept,
+        "images/s": count(results.get("images_per_second")),
+        f"epoch kept, of {len(history)}": None if best is None else count(history.epoch[best]),
         "seed": count(files.plan.get("seed")),
     }
-    return [(name, value) for name, value in facts.items() if value and "–" not in value]
+    return [(name, value) for name, value in facts.items() if value not in (None, DASH)]
 
 
 def _metrics(files: RunFiles) -> dict[str, Any]:
@@ -192,7 +190,8 @@ def _metrics(files: RunFiles) -> dict[str, Any]:
         for key, (label, form) in METRICS.items()
         if any(key in files.metrics(part) for part in parts) and not (few and key == "top5")
     ]
-    return {"parts": [PARTS[part] for part in parts], "rows": rows}
+    heads = [(PARTS[part], files.size_of(part)) for part in parts]
+    return {"parts": heads, "rows": rows}
 
 
 def _texts(value: Any) -> list[str]:

@@ -36,7 +36,7 @@ def photo(image: NDArray[np.uint8], largest: int = LARGEST) -> Picture:
     return _picture(small)
 
 
-def heat(values: NDArray[np.floating[Any]], top: float, largest: int = 80) -> Picture:
+def heat(values: NDArray[np.floating[Any]], top: float, largest: int = CRISP) -> Picture:
     """A grey picture of float (h, w): 0 is black, `top` is white, below and above is cut."""
     scaled = np.clip(np.nan_to_num(values) / (top or 1.0), 0, 1)
     return _picture(_shrunk(Image.fromarray((255 * scaled).round().astype(np.uint8)), largest))

@@ -80,9 +80,9 @@ OUTLINES = (
         "confidence",
         "Confidence",
         "Can its confidence be believed?",
-        "When an honest model says “80 % sure”, it is right 80 % of the time, and its bars end on "
+        "When an honest model says “80 % sure”, it is right 80 % of the time, and its bars end on "
         "the dashed line. Bars below the line: it claims too much. Above: too little. The small "
-        "chart counts the images behind each bar, the whiskers are 95 % intervals.",
+        "chart counts the images behind each bar, the whiskers are 95 % intervals.",
         answers.confidence,
         "calibration",
     ),

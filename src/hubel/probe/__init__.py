@@ -1,0 +1,1 @@
+"""Looking inside a model: filters, feature maps, costs. Nothing here changes what it looks at."""

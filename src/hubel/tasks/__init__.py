@@ -1,0 +1,1 @@
+"""What tensors mean: target encoding, loss, decoding, metrics, drawing; one file per task."""

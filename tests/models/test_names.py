@@ -1,0 +1,127 @@
+"""The table: every name builds what it promises, at every size it promises, and says no clearly."""
+
+import subprocess
+import sys
+from dataclasses import replace
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+
+from hubel.errors import ModelError
+from hubel.models.names import MODELS, build, catalogue, default_side, table
+
+NAMES = sorted(MODELS)
+
+
+@pytest.mark.parametrize("name", NAMES)
+@settings(max_examples=12, deadline=None)
+@given(data=st.data())
+def test_any_size_from_the_smallest_up_works(name, data):
+    height, width = (data.draw(st.integers(least, 45)) for least in MODELS[name].smallest)
+    channels, classes = data.draw(st.integers(1, 4)), data.draw(st.integers(1, 12))
+    net = build(name, classes=classes, channels=channels, size=(height, width))
+    logits = net.eval()(torch.randn(2, channels, height, width))
+    assert logits.shape == (2, classes)
+    assert torch.isfinite(logits).all()
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("axis", [0, 1])
+def test_one_pixel_less_than_the_smallest_is_refused(name, axis):
+    size = list(MODELS[name].smallest)
+    assert build(name, classes=2, channels=1, size=tuple(size)) is not None
+    size[axis] -= 1
+    message = "must be a whole number of at least 1" if not size[axis] else "needs images at least"
+    with pytest.raises(ModelError, match=message):
+        build(name, classes=2, channels=1, size=tuple(size))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_seed_decides_the_weights(name):
+    def weights(seed):
+        torch.manual_seed(seed)
+        net = build(name, classes=3, channels=1, size=(28, 28))
+        return torch.cat([p.flatten() for p in net.parameters()])
+
+    assert weights(1).equal(weights(1))
+    assert not weights(1).equal(weights(2))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_parameter_learns(name):
+    channels, *size = MODELS[name].usual
+    net = build(name, classes=5, channels=channels, size=tuple(size))
+    net(torch.randn(4, channels, *size)).square().sum().backward()
+    for path, parameter in net.named_parameters():
+        assert parameter.grad.abs().sum() > 0, path
+
+
+def test_unknown_name_answers_with_the_nearest():
+    with pytest.raises(
+        ModelError, match=r"unknown model 'lenet': did you mean 'lenet5'\?.*softmax"
+    ):
+        build("lenet", classes=10, channels=1, size=(28, 28))
+    with pytest.raises(ModelError, match=r"'file\.py:function' for a model of your own"):
+        build("lenet", classes=10, channels=1, size=(28, 28))
+
+
+def test_unknown_option_answers_with_what_the_model_takes():
+    shape = {"classes": 10, "channels": 1, "size": (28, 28)}
+    with pytest.raises(
+        ModelError, match=r"option of compact 'widht': did you mean 'width'\? .*drop"
+    ):
+        build("compact", **shape, widht=3)
+    with pytest.raises(ModelError, match="lenet5 takes no options, given 'dropout'"):
+        build("lenet5", **shape, dropout=0.1)
+
+
+def test_options_reach_the_model():
+    shape = {"classes": 10, "channels": 1, "size": (28, 28)}
+    net = build("mlp", **shape, dropout=0.3)
+    assert [m.p for m in net.modules() if isinstance(m, nn.Dropout)] == [0.3, 0.3]
+
+
+def test_wrong_numbers_are_named():
+    with pytest.raises(ModelError, match="classes must be a whole number of at least 1, given 0"):
+        build("mlp", classes=0, channels=1, size=(28, 28))
+    with pytest.raises(ModelError, match=r"size must be \(height, width\) in pixels, given 28"):
+        build("mlp", classes=2, channels=1, size=28)
+
+
+def test_a_name_that_stands_twice_is_an_error():
+    entry = MODELS["mlp"]
+    with pytest.raises(ValueError, match="two models are called 'mlp'"):
+        table([entry, replace(entry, year=2000)])
+
+
+def test_catalogue_counts_without_touching_chance():
+    before = torch.get_rng_state()
+    counts = {row.entry.name: row.parameters for row in catalogue()}
+    assert torch.get_rng_state().equal(before)
+    assert counts.keys() == MODELS.keys()
+    exact = {
+        "lenet5": 61_706,
+        "mlp": 235_146,
+        "net32": 62_006,
+        "resnet20": 269_722,
+        "softmax": 7850,
+    }
+    assert exact.items() <= counts.items()
+    assert {row.parameters for row in catalogue(100) if row.entry.name == "softmax"} == {78_500}
+
+
+def test_default_side_of_known_and_other_models():
+    assert default_side("lenet5") == 28
+    assert default_side("net32") == 32
+    assert default_side("photos.py:net") == default_side("MyNet") == 64
+
+
+def test_families_are_imported_only_when_asked_for():
+    code = (
+        "import sys, hubel.models.names; print(*[m for m in sys.modules if 'models.resnet' in m])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == ""
