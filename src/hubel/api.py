@@ -1,54 +1,46 @@
 """The public verbs: load data, build, train, resume, evaluate, predict. Few lines each.
 
-    data = hubel.load_data("photos/")
-    result = hubel.train("compact", data, epochs=20)
-    run = hubel.load_run(result.folder)
-    run.predict(["new.jpg"])
+data = hubel.load_data("photos/")
+result = hubel.train("compact", data, epochs=20)
+run = hubel.load_run(result.folder)
+run.predict(["new.jpg"])
 """
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
 from torch import nn
 
+from hubel.assemble import Data, assemble, foreign, make_net, reopen
 from hubel.data.check import Findings
 from hubel.data.open import open_source
-from hubel.data.order import derive_seed
-from hubel.data.preprocess import Preprocess
 from hubel.data.record import PARTS, Source
-from hubel.data.split import Split, make_split
 from hubel.deploy.predictor import Prediction, Predictor
-from hubel.errors import DataError, ModelError, OptionError, RunError
+from hubel.errors import RunError
 from hubel.gather import gather, judge
-from hubel.models.architecture import Architecture
-from hubel.models.names import default_side
 from hubel.runs.drive import drive
+from hubel.runs.range_picture import draw_range
 from hubel.runs.report import write_report
 from hubel.runs.run import Config, Run
 from hubel.runs.weights import Card, fill
 from hubel.session import (
     Notice,
     Setting,
+    Stage,
     Tell,
     check,
-    choose_preprocess,
     choose_speed,
-    prepare,
     silent,
 )
-from hubel.tasks.classify import logits
 from hubel.train.distribute import Crew, choose_device, join
 from hubel.train.fit import Step, check_broken
-from hubel.train.plan import Plan, make_plan
-from hubel.train.recipes import OPTIMISERS, recipe
+from hubel.train.lr_range import Range, lr_range
+from hubel.train.plan import Plan
 from hubel.train.repeat import repeatable
 from hubel.train.speed import Choice
 from hubel.train.state import State
@@ -94,7 +86,7 @@ class Result:
         }
 
 
-def load_data(where: str | Path | Source) -> Source:
+def load_data(where: Data) -> Source:
     """Labelled images from a name (`fashion-mnist`), a folder, a file or a pair of arrays.
 
     Raises `DataError`, saying what is allowed, where there is nothing to read.
@@ -104,7 +96,7 @@ def load_data(where: str | Path | Source) -> Source:
 
 def train(
     model: str | nn.Module = "compact",
-    data: str | Path | Source = "sample",
+    data: Data = "sample",
     *,
     out: str | Path = "runs",
     name: str | None = None,
@@ -125,29 +117,19 @@ def train(
     Raises `HubelError` for mistakes in the words, the data or the model.
     """
     began = time.perf_counter()
-    source = open_source(data)
-    label = model if isinstance(model, str) else type(model).__name__
-    named = label.rpartition(":")[2]
-    start = make_plan(**{**words, "source": _spelling(data, source), "model": label})
-    split = make_split(source, val=start.val, test=start.test, seed=start.seed)
-    preprocess = choose_preprocess(start, source, split, default_side(label))
-    usual = recipe(label, source, len(split.train), preprocess.height)
-    plan = make_plan(**_merge(usual, {**words, "source": start.source, "model": label}))
     with repeatable():
-        crew = join(plan.device)
-        card = Card(_architecture(model, source, preprocess, plan), source.classes, preprocess)
-        setting = prepare(plan, source, split, card, crew, tell)
-        net = _net(model, card, plan).to(crew.device)
+        setting, net = assemble(model, data, words, tell)
         voice = _Voice(tell)
         findings = _checked(setting, voice)
         choice = choose_speed(setting, net)
-        voice.note(f"{crew.device}: {choice.why}")
+        voice.note(f"{setting.crew.device}: {choice.why}")
         run = None
-        if crew.leads:
-            run = Run.create(Path(out), name, f"{source.name}-{named}")
-            config = Config(plan, card, _describe(setting), choice)
-            run.begin(config, split.to_json(source), findings.to_json())
-        state = State.start(net, plan, crew.world)
+        if setting.crew.leads:
+            stem = f"{setting.source.name}-{setting.plan.model.rpartition(':')[2]}"
+            run = Run.create(Path(out), name, stem)
+            config = Config(setting.plan, setting.card, _describe(setting), choice)
+            run.begin(config, setting.split.to_json(setting.source), findings.to_json())
+        state = State.start(net, setting.plan, setting.crew.world)
         return _train(run, setting, state, choice, voice, began)
 
 
@@ -155,7 +137,7 @@ def resume(
     run: str | Path,
     *,
     model: nn.Module | None = None,
-    data: str | Path | Source | None = None,
+    data: Data | None = None,
     tell: Tell = silent,
 ) -> Result:
     """Go on with a run from its last checkpoint; the end is bit-equal to an unbroken run.
@@ -173,13 +155,56 @@ def resume(
     config = opened.config()
     with repeatable():
         crew = join(config.plan.device)
-        setting = _reopen(opened, config, data, crew, tell)
-        net = _net(model if model is not None else config.plan.model, config.card, config.plan)
+        setting = reopen(opened, config, data, crew, tell)
+        net = make_net(model if model is not None else config.plan.model, config.card, config.plan)
         state = State.start(net.to(crew.device), config.plan, crew.world)
         opened.load(state)
         voice = _Voice(tell)
         voice.note(f"going on at step {state.step} (epoch {state.epoch + 1})")
         return _train(opened if crew.leads else None, setting, state, config.choice, voice, began)
+
+
+@dataclass(frozen=True)
+class Tuned:
+    """A learning-rate range test: the numbers and their picture.
+
+    Attributes:
+        rates, losses: what the test went through.
+        suggested: the rate at which the loss fell fastest; a good highest rate to train with.
+        highest: the last rate at which the loss still stood below where it began.
+        picture: a PNG.
+    """
+
+    rates: tuple[float, ...]
+    losses: tuple[float, ...]
+    suggested: float
+    highest: float
+    picture: Path
+
+
+def tune_lr(
+    model: str | nn.Module = "compact",
+    data: Data = "sample",
+    *,
+    out: str | Path = "lr-range.png",
+    steps: int = 100,
+    tell: Tell = silent,
+    **words: Any,
+) -> Tuned:
+    """Train a copy for `steps` steps while the rate grows from 1e-6 to 10, and draw the loss.
+
+    Takes the words that `train` takes. Raises `HubelError` as it does.
+    """
+    with repeatable():
+        setting, net = assemble(model, data, words, tell)
+        walk = lr_range(net, setting.task, setting.feeds.train, setting.plan, setting.crew, steps)
+        seen = []
+        for record in walk:
+            seen.append(record)
+            tell(Stage("trying rates", min(len(seen), steps), steps))
+    found = seen[-1]
+    assert isinstance(found, Range)  # the walk ends with it
+    return Tuned(**vars(found), picture=draw_range(found, Path(out)))
 
 
 @dataclass(frozen=True)
@@ -199,7 +224,7 @@ class LoadedRun:
         return self.predictor()(files)
 
     def evaluate(
-        self, data: str | Path | Source | None = None, device: str = "auto", tell: Tell = silent
+        self, data: Data | None = None, device: str = "auto", tell: Tell = silent
     ) -> dict[str, dict[str, float]]:
         """Scores by part: on the run's own split, or on all of another `data` (part "all").
 
@@ -217,22 +242,22 @@ def load_run(path: str | Path, *, model: nn.Module | None = None) -> LoadedRun:
     run = Run.open(path)
     weights, card = run.weights()
     plan = run.config().plan
-    net = _net(model if model is not None else plan.model, card, plan)
+    net = make_net(model if model is not None else plan.model, card, plan)
     fill(net, weights, str(run.folder))
     return LoadedRun(run, net.eval(), card)
 
 
 def evaluate(
-    loaded: LoadedRun, data: str | Path | Source | None, device: str, tell: Tell
+    loaded: LoadedRun, data: Data | None, device: str, tell: Tell
 ) -> dict[str, dict[str, float]]:
     """See `LoadedRun.evaluate`."""
     config = loaded.run.config()
     crew = Crew(0, 1, choose_device(device))
     if data is None:
-        setting = _reopen(loaded.run, config, None, crew, tell)
+        setting = reopen(loaded.run, config, None, crew, tell)
         parts: tuple[str, ...] = ("train", "val", "test")
     else:
-        setting = _foreign(config, data, crew, tell)
+        setting = foreign(config, data, crew, tell)
         parts = ("test",)
     net = loaded.model.to(crew.device)
     scores = {}
@@ -318,89 +343,6 @@ def _checked(setting: Setting, voice: _Voice) -> Findings:
     return findings
 
 
-def _reopen(
-    run: Run, config: Config, data: str | Path | Source | None, crew: Crew, tell: Tell
-) -> Setting:
-    """The run's own data, split as it was."""
-    source = open_source(config.source["where"] if data is None else data)
-    return prepare(config.plan, source, run.split(source), config.card, crew, tell)
-
-
-def _foreign(config: Config, data: str | Path | Source, crew: Crew, tell: Tell) -> Setting:
-    """Other data, all of it to be judged. Classes are matched by name, never by order."""
-    source = open_source(data)
-    strange = sorted(set(source.classes) - set(config.card.classes))
-    if strange:
-        raise DataError(
-            f"class {strange[0]!r} of {source.origin} is not one of the run's: "
-            f"{', '.join(config.card.classes)}"
-        )
-    place = np.array([config.card.classes.index(name) for name in source.classes])
-    source.targets, source.classes = place[source.targets], config.card.classes
-    nothing, everything = np.empty(0, np.int64), np.arange(len(source))
-    split = Split(train=nothing, val=nothing, test=everything)
-    return prepare(config.plan, source, split, config.card, crew, tell)
-
-
-def _architecture(
-    model: str | nn.Module, source: Source, preprocess: Preprocess, plan: Plan
-) -> Architecture | None:
-    if isinstance(model, nn.Module):
-        return None
-    options = {} if plan.dropout is None else {"dropout": plan.dropout}
-    size = (preprocess.height, preprocess.width)
-    return Architecture(model, len(source.classes), preprocess.channels, size, options)
-
-
-def _net(model: str | nn.Module, card: Card, plan: Plan) -> nn.Module:
-    """The net, freshly initialised by the plan's seed where it is built here; proven to fit."""
-    if isinstance(model, nn.Module):
-        net = model
-    elif card.architecture is None:
-        raise ModelError(
-            f"this run trained a module made by hand ({plan.model}): give it again as model=..."
-        )
-    else:
-        torch.manual_seed(derive_seed(plan.seed, "weights"))
-        net = card.architecture.build()
-    _must_fit(net, card)
-    norms = any(isinstance(m, nn.modules.batchnorm._BatchNorm) for m in net.modules())
-    if norms and math.ceil(plan.batch / plan.accumulate) == 1:
-        raise OptionError(
-            "batch norm cannot learn from one image at a time: "
-            f"batch / accumulate must be 2 or more, given {plan.batch} / {plan.accumulate}"
-        )
-    return net
-
-
-def _must_fit(net: nn.Module, card: Card) -> None:
-    """Raises `ModelError` unless (2, C, H, W) images give (2, classes) logits."""
-    shape = (2, card.preprocess.channels, card.preprocess.height, card.preprocess.width)
-    device = next((p.device for p in net.parameters()), torch.device("cpu"))
-    training = net.training
-    try:
-        with torch.inference_mode():
-            found = tuple(logits(net.eval()(torch.zeros(shape, device=device))).shape)
-    except (RuntimeError, ValueError, TypeError) as error:
-        reason = str(error).splitlines()[0]
-        raise ModelError(f"the model cannot take images {shape}: {reason}") from None
-    finally:
-        net.train(training)
-    if found != (2, len(card.classes)):
-        raise ModelError(
-            f"the model must answer images {shape} with (2, {len(card.classes)}) logits, "
-            f"one per class; it gave {found}"
-        )
-
-
-def _spelling(data: str | Path | Source, source: Source) -> str:
-    """How to find the data again: a whole path, a name, or what the source calls itself."""
-    if isinstance(data, str | Path):
-        path = Path(data)
-        return str(path.resolve()) if path.exists() else str(data)
-    return source.origin
-
-
 def _describe(setting: Setting) -> dict[str, Any]:
     count = {part: len(getattr(setting.split, part)) for part in PARTS}
     source = setting.source
@@ -410,18 +352,3 @@ def _describe(setting: Setting) -> dict[str, Any]:
         "where": setting.plan.source,
         "count": count,
     }
-
-
-def _merge(usual: dict[str, Any], words: dict[str, Any]) -> dict[str, Any]:
-    """The recipe under the user's words. Another optimiser brings its own usual rate along."""
-    merged = {**usual, **words}
-    asked, base = words.get("optimiser") or {}, usual["optimiser"]
-    if isinstance(asked, dict):
-        name = asked.get("name", base["name"])
-        start = base if name == base["name"] else {**base, **OPTIMISERS.get(name, {})}
-        merged["optimiser"] = {**start, **asked}
-        if asked.get("momentum_form") == "average" and "lr" not in asked:
-            merged["optimiser"]["lr"] /= 1 - merged["optimiser"].get("momentum", 0.9)
-    if isinstance(words.get("schedule"), dict):
-        merged["schedule"] = {**usual["schedule"], **words["schedule"]}
-    return merged

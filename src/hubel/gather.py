@@ -63,9 +63,7 @@ def judge(
     return evaluate(model, setting.task, feed, setting.crew, choice, said), said
 
 
-def gather(
-    setting: Setting, model: nn.Module, part: str, tally: Tally, said: Judged
-) -> Evidence:
+def gather(setting: Setting, model: nn.Module, part: str, tally: Tally, said: Judged) -> Evidence:
     """Everything the report draws, about `part`. The model is left as it was."""
     feed = setting.judge(part)
     assert feed is not None
@@ -137,9 +135,7 @@ def _row(cost: Any) -> dict[str, Any]:
     return asdict(cost)
 
 
-def _pictures(
-    feed: Feed, rows: NDArray[np.int64]
-) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+def _pictures(feed: Feed, rows: NDArray[np.int64]) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
     """Prepared images, uint8 (n, C, H, W), and the rows they are of: broken ones are left out."""
     images, whole = next(iter(feed.store.fetch([torch.from_numpy(rows)])))
     return images.cpu().numpy(), whole.numpy()

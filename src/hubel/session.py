@@ -21,7 +21,6 @@ from hubel.data.preprocess import Preprocess
 from hubel.data.record import ArraySource, Source
 from hubel.data.split import Split
 from hubel.errors import BrokenImage, DataError
-from hubel.models.architecture import Architecture
 from hubel.runs.remember import recall, remember, signature
 from hubel.runs.weights import Card
 from hubel.tasks.classify import Classify

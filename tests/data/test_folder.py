@@ -126,5 +126,5 @@ def test_mistakes(tmp_path, names, message):
 
 
 def test_missing_folder(tmp_path):
-    with pytest.raises(DataError, match="no such folder: .*gone"):
+    with pytest.raises(DataError, match=r"no such folder: .*gone"):
         read_folder(tmp_path / "gone")

@@ -143,7 +143,7 @@ def test_a_missing_file_is_named(tmp_path):
 )
 def test_labels_are_found_by_name(tmp_path, images, labels):
     (tmp_path / images).write_bytes(idx(IMAGES))
-    with pytest.raises(DataError, match="no labels beside it; expected a name like .*labels.idx1"):
+    with pytest.raises(DataError, match=r"no labels beside it; expected a name like .*labels.idx1"):
         read_idx_pair(tmp_path / images)
     (tmp_path / labels).write_bytes(idx(LABELS))
     source = read_idx_pair(tmp_path / images)
@@ -177,7 +177,7 @@ def test_fashion_mnist():
     assert train.std() == pytest.approx(0.3530, abs=5e-5)
 
 
-@pytest.mark.skipif(not MNIST.is_dir(), reason="HUBEL_TEST_MNIST names no folder with MNIST's files")
+@pytest.mark.skipif(not MNIST.is_dir(), reason="HUBEL_TEST_MNIST names no folder with MNIST")
 def test_mnist():
     source = read_idx_folder(MNIST)
     train = source.images[:60_000] / np.float32(255)

@@ -22,8 +22,9 @@ def test_natural_order_takes_numbers_of_any_length():
 
 
 @given(st.lists(st.text(max_size=8)))
-def test_natural_order_is_total_and_does_not_depend_on_the_start(names):
-    assert sorted(names, key=natural_key) == sorted(names[::-1], key=natural_key)
+def test_natural_order_does_not_depend_on_the_start(names):
+    backwards = list(reversed(names))
+    assert sorted(names, key=natural_key) == sorted(backwards, key=natural_key)
 
 
 def test_words():

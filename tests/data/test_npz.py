@@ -50,7 +50,7 @@ def test_labels_as_keras_saves_cifar(tmp_path):
         ({"pixels": X, "y": Y}, r"no known array names; allowed: x_train .* given: pixels, y"),
         ({}, "given: nothing"),
         ({"X": X, "y": Y[:3]}, r"set\.npz: X: 4 images, but .*set\.npz: y: 3 labels"),
-        ({"X": np.where(X == X[2, 1, 3], np.nan, X), "y": Y}, r"X: image \d has nan at channel 0"),
+        ({"X": np.where(X < 9, np.nan, X), "y": Y}, r"X: image \d has nan at channel 0"),
         ({"X": X.astype(object), "y": Y}, r"holds Python objects \(a pickle\), which are never"),
         ({"X": X, "y": Y, "classes": np.array([["a"]])}, "class names must be a list of words"),
         ({"X": X, "y": Y + 1, "classes": np.array(["a", "b"])}, "label 1 is 2; 2 classes are 0"),
@@ -71,12 +71,12 @@ def test_missing_damaged_and_other_files(tmp_path):
         with pytest.raises(DataError, match=r"bad\.npz: (not a NumPy|holds Python)"):
             read_npz(tmp_path / "bad.npz")
     np.save(tmp_path / "one.npy", X)
-    with pytest.raises(DataError, match="holds one array; expected an .npz archive"):
+    with pytest.raises(DataError, match=r"holds one array; expected an .npz archive"):
         read_npz(tmp_path / "one.npy")
     with zipfile.ZipFile(tmp_path / "zip.npz", "w") as archive:
         archive.writestr("X.npy", b"not npy")
         archive.writestr("y.npy", b"")
-    with pytest.raises(DataError, match=r"zip\.npz: not a NumPy .npz archive, or damaged \(X is no array\)"):
+    with pytest.raises(DataError, match=r"zip\.npz: not a NumPy .*\(X is no array\)"):
         read_npz(tmp_path / "zip.npz")
 
 

@@ -18,6 +18,7 @@ from hubel.data.record import ArraySource
 from hubel.errors import DataError
 
 MAX_BYTES = 512 << 20  # of wanted members in one archive; the largest true one has 185 MB
+BLOCK = 1 << 20
 
 
 def read_cifar(path: Path, name: str | None = None, origin: str | None = None) -> ArraySource:
@@ -94,7 +95,9 @@ def _members(path: Path) -> Iterator[tuple[PurePosixPath, bytes]]:
     """Path and content of those members that any form knows, in one pass."""
     wanted = frozenset().union(*(form.files for form in FORMS))
     total = 0
-    with tarfile.open(path, "r|*") as archive:
+    with path.open("rb") as file:
+        packed = file.read(2) == b"\x1f\x8b"
+    with tarfile.open(path, "r:gz" if packed else "r:") as archive:
         for member in archive:
             name = PurePosixPath(member.name)
             if name.name not in wanted or not member.isfile():
@@ -102,6 +105,9 @@ def _members(path: Path) -> Iterator[tuple[PurePosixPath, bytes]]:
             total += member.size
             if total > MAX_BYTES:
                 raise DataError(f"{path}: more than {MAX_BYTES:,} bytes; no CIFAR is so large")
-            file = archive.extractfile(member)
-            assert file is not None  # None is for folders and devices
-            yield name, file.read()
+            content = archive.extractfile(member)
+            assert content is not None  # None is for folders and devices
+            yield name, content.read()
+        assert archive.fileobj is not None
+        while archive.fileobj.read(BLOCK):  # the checksum stands at the very end
+            pass

@@ -12,8 +12,9 @@ import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
+from typing import Any
 
 import numpy as np
 import psutil
@@ -100,7 +101,7 @@ class StreamStore(Store):
     def fetch(self, order: Sequence[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
         self._order = order
         for images, rows, broken in self._loader:
-            self.broken.update({row: error for row, error in broken})
+            self.broken.update(broken)
             yield images, rows
 
     @property
@@ -141,7 +142,7 @@ class _Rows(Dataset[_Fetched]):
         return torch.from_numpy(images), torch.tensor([row for row, _ in whole]).long(), broken
 
 
-def _as_it_is(fetched: _Fetched) -> _Fetched:
+def _as_it_is(fetched: Any) -> Any:
     return fetched
 
 
@@ -160,7 +161,7 @@ def open_store(
     workers: int | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Store:
-    """Memory where the prepared images fit (1 GiB, and a quarter of what is free), else a stream."""
+    """Memory where the prepared images fit (1 GiB, a quarter of what is free), else a stream."""
     needed = len(source) * preprocess.channels * preprocess.height * preprocess.width
     if needed <= min(MEMORY_LIMIT, psutil.virtual_memory().available // 4):
         return MemoryStore(source, preprocess, device, progress)
@@ -192,7 +193,7 @@ class Feed:
     device: torch.device
     seed: int = 0
     shuffle: bool = False
-    augment: Augment = Augment()
+    augment: Augment = field(default_factory=Augment)
     rank: int = 0
     world: int = 1
 
@@ -220,7 +221,7 @@ class Feed:
         rows = self.rows
         if self.shuffle:
             rows = rows[epoch_order(len(rows), self.seed, epoch)]
-        groups = rows.split(self.batch)[: len(self)]
+        groups = torch.split(rows, self.batch)[: len(self)]
         return [group[self.rank :: self.world] for group in groups]
 
     def _batch(self, images: Tensor, rows: Tensor, epoch: int, number: int) -> Batch:

@@ -20,7 +20,7 @@ from hubel.data.record import Source
 from hubel.data.sets import SETS
 from hubel.errors import DataError, nearest
 
-ARCHIVES = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
+ARCHIVES = (".tar", ".tar.gz", ".tgz")
 ALLOWED = (
     "an image folder (CLASS/image.jpg), a .csv or .tsv manifest, an .npz archive, IDX files, "
     f"CIFAR (folder or .tar.gz), or one of the names {', '.join(SETS)}"

@@ -1,4 +1,4 @@
-"""From any decoded image to what one model is fed: channels, size, scale. Travels with the weights."""
+"""From any decoded image to what one model is fed: channels, size, scale. Goes with the weights."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`Predictor`: weights, preprocessing and class names as one callable: files in, predictions out."""
+"""`Predictor`: weights, preprocessing and class names as one callable, from files to answers."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ class Predictor:
             yield from self._batch(files[start : start + batch])
 
     def probabilities(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """uint8 (N, C, H, W) at the model's own size -> float32 (N, classes), each row sums to 1."""
+        """uint8 (N, C, H, W) at the model's size -> float32 (N, classes), each row sums to 1."""
         with torch.inference_mode():
             x = self.card.preprocess.normalise(torch.from_numpy(images).to(self.device))
             found: NDArray[np.float32] = self.task.decode(self.model(x)).cpu().numpy()
@@ -113,7 +113,7 @@ def find_images(words: Iterable[str]) -> list[Path]:
         elif path.exists():
             matches = [path]
         else:
-            matches = sorted(Path(p) for p in glob.glob(word, recursive=True))
+            matches = sorted(Path(p) for p in glob.glob(word, recursive=True))  # noqa: PTH207 (takes absolute patterns)
         if not matches:
             raise DataError(
                 f"no image at {word!r}: give files, folders of images "

@@ -1,1 +1,1 @@
-"""The mathematics of the layers: forward, backward and cost of each op. Knows no model and no data."""
+"""The mathematics of the layers: forward, backward and cost of each op. Knows no model."""

@@ -8,6 +8,7 @@ every map, wherever it stands, goes to one fully connected layer.
 from __future__ import annotations
 
 from collections import OrderedDict
+from itertools import pairwise
 
 from torch import Tensor, nn
 
@@ -70,7 +71,7 @@ def compact(
 def _stage(*maps: int) -> nn.Sequential:
     """3x3 convolutions from maps[0] to maps[1] to ..., each with batch norm and ReLU."""
     layers: OrderedDict[str, nn.Module] = OrderedDict()
-    for number, (before, after) in enumerate(zip(maps, maps[1:], strict=False), start=1):
+    for number, (before, after) in enumerate(pairwise(maps), start=1):
         layers[f"conv{number}"] = nn.Conv2d(before, after, 3, padding=1, bias=False)
         layers[f"bn{number}"] = nn.BatchNorm2d(after)
         layers[f"relu{number}"] = nn.ReLU()

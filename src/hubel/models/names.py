@@ -112,7 +112,12 @@ MODELS = table(
 
 
 def build(
-    name: str, *, classes: int, channels: int, size: tuple[int, int], **options: Any
+    name: str,
+    *,
+    classes: int,
+    channels: int,
+    size: tuple[int, int] | None = None,
+    **options: Any,
 ) -> nn.Module:
     """A new net with He-initialised weights: float (N, channels, H, W) -> logits (N, classes).
 
@@ -121,7 +126,7 @@ def build(
 
     Args:
         name: a name of the table, or "file.py:function" (see `models/own.py`).
-        size: (H, W) of the images.
+        size: (H, W) of the images; None: the size the model was made for.
         **options: what the model takes besides (`dropout`, `width`).
 
     Raises `ModelError` for an unknown name or option, and for images smaller than the net allows.
@@ -129,7 +134,7 @@ def build(
     given: dict[str, Any] = {
         "classes": whole("classes", classes),
         "channels": whole("channels", channels),
-        "size": image_size(size),
+        "size": image_size((default_side(name),) * 2 if size is None else size),
     }
     if is_own(name):
         return load_own(name, **given, **options)

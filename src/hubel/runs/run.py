@@ -1,15 +1,15 @@
 """`Run`: the folder that holds everything needed to use, resume, repeat or inspect one training.
 
-    config.json          plan, architecture, preprocessing, classes, source, how steps are run
-    environment.json     command, versions, machine
-    split.json           which image is in which part, by content hash
-    data.json            what the data check found
-    metrics.jsonl        one line per logged step and per epoch; tensorboard/ holds the same
-    checkpoints/         the last two states, each one file
-    weights.safetensors  the best weights, with class names and preprocessing (once finished)
-    results.json         scores by part, seconds, choices (once finished)
-    evidence.*           what the report draws
-    report.html          the report
+config.json          plan, architecture, preprocessing, classes, source, how steps are run
+environment.json     command, versions, machine
+split.json           which image is in which part, by content hash
+data.json            what the data check found
+metrics.jsonl        one line per logged step and per epoch; tensorboard/ holds the same
+checkpoints/         the last two states, each one file
+weights.safetensors  the best weights, with class names and preprocessing (once finished)
+results.json         scores by part, seconds, choices (once finished)
+evidence.*           what the report draws
+report.html          the report
 """
 
 from __future__ import annotations

@@ -48,9 +48,9 @@ class Tally:
             logits: float (N, K) on any device.
             targets: int64 (N,) class indices, or float (N, K) shares, counted as the largest.
         """
-        logits, targets = logits.detach().float().cpu(), targets.cpu()
+        logits, targets = logits.detach().cpu().double(), targets.cpu()
         classes = logits.shape[1]
-        log_p = logits.log_softmax(dim=1).double()
+        log_p = logits.log_softmax(dim=1)
         true = targets if targets.ndim == 1 else targets.argmax(dim=1)
         said = logits.argmax(dim=1)
         pairs = (true * classes + said).bincount(minlength=classes * classes)

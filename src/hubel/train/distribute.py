@@ -60,7 +60,7 @@ def join(device: str = "auto") -> Crew:
 
 
 def choose_device(name: str) -> torch.device:
-    """"auto" is CUDA where there is one, else the CPU. Raises `OptionError` for what is not here."""
+    """CUDA where there is one, else the CPU, for "auto". Raises `OptionError` for what is not here."""
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:

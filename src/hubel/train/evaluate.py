@@ -1,4 +1,4 @@
-"""A model against one part of the data: sums that merge, in eval mode, with nothing left changed."""
+"""A model against one part of the data: sums that merge, in eval mode, nothing left changed."""
 
 from __future__ import annotations
 

@@ -105,7 +105,9 @@ def fit(
 
 def finished(state: State, plan: Plan) -> bool:
     """Whether the plan's epochs are over, or nothing has been gained for `patience` of them."""
-    return state.epoch >= plan.epochs or (plan.patience is not None and state.still >= plan.patience)
+    return state.epoch >= plan.epochs or (
+        plan.patience is not None and state.still >= plan.patience
+    )
 
 
 def check_broken(feed: Feed, allowed: float) -> None:
@@ -181,7 +183,9 @@ def _close_epoch(
 
 
 def _training_scores(sums: Sums, crew: Crew) -> dict[str, float]:
-    loss, hits, seen = crew.total(torch.tensor([sums.loss, sums.hits, sums.seen], dtype=torch.float64)).tolist()
+    loss, hits, seen = crew.total(
+        torch.tensor([sums.loss, sums.hits, sums.seen], dtype=torch.float64)
+    ).tolist()
     return {"loss": loss / seen, "accuracy": hits / seen} if seen else {}
 
 

@@ -44,7 +44,9 @@ class Choice:
 
     def layout(self, images: Tensor) -> Tensor:
         """The images in the chosen memory layout, (N, C, H, W) still."""
-        return images.contiguous(memory_format=torch.channels_last) if self.channels_last else images
+        return (
+            images.contiguous(memory_format=torch.channels_last) if self.channels_last else images
+        )
 
     def autocast(self, device: torch.device) -> contextlib.AbstractContextManager[Any]:
         """The context in which the forward pass and the loss run."""

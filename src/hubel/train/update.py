@@ -46,7 +46,9 @@ class Outcome:
 class Update:
     """Takes one batch after another through the net and moves the weights."""
 
-    def __init__(self, state: State, task: Classify, plan: Plan, choice: Choice, crew: Crew) -> None:
+    def __init__(
+        self, state: State, task: Classify, plan: Plan, choice: Choice, crew: Crew
+    ) -> None:
         self.state, self.task, self.plan, self.choice, self.crew = state, task, plan, choice, crew
         self.forward = choice.prepare(crew.wrap(state.model))
         self.weights = [p for group in state.optimiser.param_groups for p in group["params"]]
@@ -89,8 +91,8 @@ class Update:
         self.state.model.train()
         loss = torch.zeros((), device=batch.images.device)
         hits = torch.zeros((), dtype=torch.int64, device=batch.images.device)
-        images = batch.images.split(self.state.micro)
-        targets = batch.targets.split(self.state.micro)
+        images = torch.split(batch.images, self.state.micro)
+        targets = torch.split(batch.targets, self.state.micro)
         for number, (x, t) in enumerate(zip(images, targets, strict=True), start=1):
             with self._hold_sync(number < len(images)):
                 with self.choice.autocast(x.device):

@@ -54,6 +54,16 @@ def made_run(tmp_path: Path) -> Callable[..., Path]:
     return make
 
 
+@pytest.fixture(name="made_evidence")
+def _made_evidence() -> Callable[..., Evidence]:
+    return made_evidence
+
+
+@pytest.fixture(name="made_log")
+def _made_log() -> Callable[..., list[dict[str, Any]]]:
+    return made_log
+
+
 def train_small(folder: Path, epochs: int = 6, images: int = 3000) -> Path:
     """Train a small net for real and write all that a run folder holds for the report."""
     torch.manual_seed(0)
@@ -208,6 +218,7 @@ def made_evidence(
     ]
     images = (127 + 127 * np.array(waves)).astype(np.uint8).reshape(36, channels, size, size)
     wrong = np.flatnonzero(said != true)[:24]
+    few = range(12)
     maps = rng.random((4, 16, max(4, size // 2), max(4, size // 2)), dtype=np.float32)
     return Evidence(
         part="test",
@@ -217,7 +228,7 @@ def made_evidence(
             images[: len(wrong)], true[wrong], said[wrong], chances[wrong].max(1),
             tuple(f"test/{row:05d}.jpg" for row in wrong),
         ),
-        samples=Samples(images[:12], true[:12], chances[:12], tuple(f"test/{k}" for k in range(12))),
+        samples=Samples(images[:12], true[:12], chances[:12], tuple(f"test/{k}" for k in few)),
         batch=SeenBatch(images[:36], true[:36]),
         filters=Filters(rng.normal(size=(16, channels, 3, 3)).astype(np.float32), "stem.conv"),
         features=Features(images[:4], (FeatureMap("stem", "Conv2d", maps),)),

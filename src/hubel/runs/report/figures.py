@@ -38,7 +38,7 @@ VARIABLES = {
 }
 WIDTH = 4.8  # inches at 100 px: drawn close to the size it is shown at, so that text stays text
 SPAN = 10  # percentage points of accuracy shown at least
-DOTS = 120  # points a step curve is averaged to
+DOTS = 200  # points that step by step curves are averaged to
 
 # Matplotlib takes the SVG options from its one global table; one drawing at a time may set them.
 _ONE_AT_A_TIME = threading.Lock()
@@ -79,14 +79,18 @@ def rate_strip(history: History) -> Markup | None:
         x, y = history.epoch, history.lr
     if np.isfinite(y).sum() < 2:
         return None
+    known = y[np.isfinite(y)]
+    highest = float(known.max())
+    told = (
+        f"Learning rate: starts at {known[0]:.3g}, highest {highest:.3g}, ends at {known[-1]:.3g}"
+    )
+    x, y = _averaged(x, y)
     figure, axes = _panel(1.15)
     axes.fill_between(x, y, color=MUTED, alpha=0.18, linewidth=0)
     axes.plot(x, y, color=MUTED, linewidth=1.5)
-    highest = float(np.nanmax(y))
     axes.set_ylim(0, 1.12 * highest or 1.0)
     axes.set_yticks([0, highest], labels=["0", f"{highest:.3g}"])
     _epochs(axes, history)
-    told = f"Learning rate: starts at {y[0]:.3g}, highest {np.nanmax(y):.3g}, ends at {y[-1]:.3g}"
     return _svg(figure, "rate", told)
 
 
@@ -232,7 +236,8 @@ def _svg(figure: Figure, name: str, told: str) -> Markup:
 def _recolour(text: str) -> str:
     for stand_in, variable in VARIABLES.items():
         text = text.replace(stand_in, variable)
-    return re.sub(r"font: ([\d.]+)px [^;\"]*", r"font-size: \1px", text)
+    text = re.sub(r"font: ([\d.]+)px [^;\"]*", r"font-size: \1px", text)
+    return re.sub(r" ?font-family: [^;\"]*;?", "", text)
 
 
 def _drop_idle_ids(text: str) -> str:

@@ -43,7 +43,7 @@ def _trouble(files: RunFiles) -> Iterator[Finding]:
     elif not files.results and (files.path / "diverged.safetensors").exists():
         yield Finding("warn", "The training diverged: its loss or a gradient was no number", cure)
     elif not files.results or files.results.get("stopped") == "interrupted":
-        text = "The figures show how far it came; `hubel resume` goes on from its last checkpoint."
+        text = "The figures show how far it came; “hubel resume” goes on from its last checkpoint."
         yield Finding("note", "The run is not finished", text)
 
 
@@ -102,7 +102,7 @@ def _past_best(files: RunFiles) -> Iterator[Finding]:
         risen = f" Since then the validation loss rose from {decimal(then)} to {decimal(last)}."
     text = (
         f"Later epochs did not do better on validation images.{risen} The weights of epoch {best} "
-        f"were kept; early stopping (`--patience`) would have saved the time."
+        f"were kept; early stopping (--patience) would have saved the time."
     )
     yield Finding("note", f"The best epoch came early: {best} of {epochs}", text)
 

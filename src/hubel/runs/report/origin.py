@@ -91,15 +91,19 @@ def _finding(row: dict[str, Any]) -> dict[str, Any]:
 
 
 def _counts(files: RunFiles) -> dict[str, dict[str, int]]:
-    """Images of each class by part, whether the file lists them by name or in class order."""
+    """Images of each class by part."""
     classes = files.data.get("classes") or files.classes
-    found = {}
-    for part, numbers in record(files.data, "counts").items():
-        if isinstance(numbers, list):
-            numbers = dict(zip(classes, numbers, strict=False))
-        pairs = record({"it": numbers}, "it").items()
-        found[PARTS.get(part, part)] = {str(k): int(n) for k, n in pairs if number(n) >= 0}
+    parts = record(files.data, "counts").items()
+    found = {PARTS.get(part, part): _by_class(numbers, classes) for part, numbers in parts}
     return {part: numbers for part, numbers in found.items() if numbers}
+
+
+def _by_class(numbers: Any, classes: list[str]) -> dict[str, int]:
+    """Counts by class name, whether the file holds names or a list in class order."""
+    if isinstance(numbers, list):
+        numbers = dict(zip(classes, numbers, strict=False))
+    pairs = numbers.items() if isinstance(numbers, dict) else ()
+    return {str(name): int(n) for name, n in pairs if number(n) >= 0}
 
 
 def _sizes(sizes: dict[str, Any]) -> list[tuple[str, str]]:

@@ -1,0 +1,152 @@
+"""From words to a training that is ready to go: plan, data, net; and the same from a run folder."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from hubel.data.open import open_source
+from hubel.data.order import derive_seed
+from hubel.data.preprocess import Preprocess
+from hubel.data.record import Source
+from hubel.data.split import Split, make_split
+from hubel.errors import DataError, ModelError, OptionError
+from hubel.models.architecture import Architecture
+from hubel.models.names import default_side
+from hubel.runs.run import Config, Run
+from hubel.runs.weights import Card
+from hubel.session import Setting, Tell, choose_preprocess, prepare
+from hubel.tasks.classify import logits
+from hubel.train.distribute import Crew, join
+from hubel.train.plan import Plan, make_plan
+from hubel.train.recipes import OPTIMISERS, recipe
+
+Data = str | Path | Source
+
+
+def assemble(
+    model: str | nn.Module, data: Data, words: dict[str, Any], tell: Tell
+) -> tuple[Setting, nn.Module]:
+    """A new training: everything opened, the net initialised by the plan's seed.
+
+    Args:
+        words: fields of `Plan`; what is missing comes from the recipes.
+
+    Raises `HubelError` for mistakes in the words, the data or the model.
+    """
+    label = model if isinstance(model, str) else type(model).__name__
+    first = make_plan(**{**words, "source": "", "model": label})  # mistakes show before any reading
+    crew = join(first.device)
+    source = open_source(data)
+    words = {**words, "source": _spelling(data, source), "model": label}
+    split = make_split(source, val=first.val, test=first.test, seed=first.seed)
+    preprocess = choose_preprocess(first, source, split, default_side(label))
+    usual = recipe(label, source, len(split.train), preprocess.height)
+    plan = make_plan(**_merge(usual, words))
+    card = Card(_architecture(model, source, preprocess, plan), source.classes, preprocess)
+    net = make_net(model, card, plan)
+    return prepare(plan, source, split, card, crew, tell), net.to(crew.device)
+
+
+def reopen(run: Run, config: Config, data: Data | None, crew: Crew, tell: Tell) -> Setting:
+    """A run's own data, split as it was. Raises `DataError` where images are gone or changed."""
+    source = open_source(config.source["where"] if data is None else data)
+    return prepare(config.plan, source, run.split(source), config.card, crew, tell)
+
+
+def foreign(config: Config, data: Data, crew: Crew, tell: Tell) -> Setting:
+    """Other data, all of it to be judged. Classes are matched by name, never by order.
+
+    Raises `DataError` for a class that the run does not know.
+    """
+    source = open_source(data)
+    strange = sorted(set(source.classes) - set(config.card.classes))
+    if strange:
+        raise DataError(
+            f"class {strange[0]!r} of {source.origin} is not one of the run's: "
+            f"{', '.join(config.card.classes)}"
+        )
+    place = np.array([config.card.classes.index(name) for name in source.classes])
+    source.targets, source.classes = place[source.targets], config.card.classes
+    nothing, everything = np.empty(0, np.int64), np.arange(len(source))
+    split = Split(train=nothing, val=nothing, test=everything)
+    return prepare(config.plan, source, split, config.card, crew, tell)
+
+
+def _architecture(
+    model: str | nn.Module, source: Source, preprocess: Preprocess, plan: Plan
+) -> Architecture | None:
+    if isinstance(model, nn.Module):
+        return None
+    options = {} if plan.dropout is None else {"dropout": plan.dropout}
+    size = (preprocess.height, preprocess.width)
+    return Architecture(model, len(source.classes), preprocess.channels, size, options)
+
+
+def make_net(model: str | nn.Module, card: Card, plan: Plan) -> nn.Module:
+    """The net, freshly initialised by the plan's seed where it is built here; proven to fit."""
+    if isinstance(model, nn.Module):
+        net = model
+    elif card.architecture is None:
+        raise ModelError(
+            f"this run trained a module made by hand ({plan.model}): give it again as model=..."
+        )
+    else:
+        torch.manual_seed(derive_seed(plan.seed, "weights"))
+        net = card.architecture.build()
+    _must_fit(net, card)
+    norms = any(isinstance(m, nn.modules.batchnorm._BatchNorm) for m in net.modules())
+    if norms and math.ceil(plan.batch / plan.accumulate) == 1:
+        raise OptionError(
+            "batch norm cannot learn from one image at a time: "
+            f"batch / accumulate must be 2 or more, given {plan.batch} / {plan.accumulate}"
+        )
+    return net
+
+
+def _must_fit(net: nn.Module, card: Card) -> None:
+    """Raises `ModelError` unless (2, C, H, W) images give (2, classes) logits."""
+    shape = (2, card.preprocess.channels, card.preprocess.height, card.preprocess.width)
+    device = next((p.device for p in net.parameters()), torch.device("cpu"))
+    training = net.training
+    try:
+        with torch.inference_mode():
+            found = tuple(logits(net.eval()(torch.zeros(shape, device=device))).shape)
+    except (RuntimeError, ValueError, TypeError) as error:
+        reason = str(error).splitlines()[0]
+        raise ModelError(f"the model cannot take images {shape}: {reason}") from None
+    finally:
+        net.train(training)
+    if found != (2, len(card.classes)):
+        raise ModelError(
+            f"the model must answer images {shape} with (2, {len(card.classes)}) logits, "
+            f"one per class; it gave {found}"
+        )
+
+
+def _spelling(data: str | Path | Source, source: Source) -> str:
+    """How to find the data again: a whole path, a name, or what the source calls itself."""
+    if isinstance(data, str | Path):
+        path = Path(data)
+        return str(path.resolve()) if path.exists() else str(data)
+    return source.origin
+
+
+def _merge(usual: dict[str, Any], words: dict[str, Any]) -> dict[str, Any]:
+    """The recipe under the user's words. Another optimiser brings its own usual rate along."""
+    merged = {**usual, **words}
+    asked, base = words.get("optimiser") or {}, usual["optimiser"]
+    if isinstance(asked, dict):
+        name = asked.get("name", base["name"])
+        start = base if name == base["name"] else {**base, **OPTIMISERS.get(name, {})}
+        merged["optimiser"] = {**start, **asked}
+        if asked.get("momentum_form") == "average" and "lr" not in asked:
+            merged["optimiser"]["lr"] /= 1 - merged["optimiser"].get("momentum", 0.9)
+    if isinstance(words.get("schedule"), dict):
+        merged["schedule"] = {**usual["schedule"], **words["schedule"]}
+    return merged

@@ -1,0 +1,198 @@
+"""Classification against torch's cross entropy and scikit-learn's metrics."""
+
+import math
+import warnings
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from sklearn import metrics
+
+from hubel.errors import DataError, ModelError
+from hubel.tasks.classify import Classify, Tally, logits
+
+TEN = Classify(tuple("abcdefghij"))
+
+
+def batch(count=400, classes=10, seed=0, spread=2.0):
+    """Logits that are right more often than not, and true classes of unequal numbers."""
+    draw = torch.Generator().manual_seed(seed)
+    weights = torch.linspace(1, 3, classes)
+    targets = torch.multinomial(weights, count, replacement=True, generator=draw)
+    z = torch.randn(count, classes, generator=draw) * spread
+    return z + 3 * F.one_hot(targets, classes), targets
+
+
+# Outputs and targets
+
+
+def test_logits_are_found_in_tensors_and_dicts():
+    z = torch.zeros(2, 3)
+    assert logits(z) is z
+    assert logits({"logits": z, "features": None}) is z
+
+
+@pytest.mark.parametrize(
+    ("outputs", "given"),
+    [
+        (torch.zeros(2, 3, 4), r"shape \(2, 3, 4\)"),
+        (torch.zeros(3), r"shape \(3,\)"),
+        ((torch.zeros(2, 3), None), "a tuple"),
+        ({"out": torch.zeros(2, 3)}, "a dict with 'out'"),
+        (None, "a NoneType"),
+    ],
+)
+def test_other_outputs_are_named(outputs, given):
+    with pytest.raises(ModelError, match=rf"must return logits \(N, classes\).*returned {given}"):
+        logits(outputs)
+
+
+def test_encode_gives_int64_and_refuses_strangers():
+    assert TEN.encode(np.array([3, 9, 0], dtype=np.uint8)).tolist() == [3, 9, 0]
+    assert TEN.encode([1]).dtype == torch.int64
+    for wrong in (10, -1):
+        with pytest.raises(DataError, match=f"targets must be 0 to 9, .* image 1 has {wrong}"):
+            TEN.encode([0, wrong])
+
+
+def test_encode_copies():
+    targets = np.array([1, 2])
+    encoded = TEN.encode(targets)
+    targets[0] = 7
+    assert encoded.tolist() == [1, 2]
+
+
+def test_decode_is_softmax_in_float32():
+    z = torch.randn(5, 10).bfloat16()
+    probabilities = TEN.decode({"logits": z})
+    assert probabilities.dtype == torch.float32
+    torch.testing.assert_close(probabilities, torch.softmax(z.float(), dim=1))
+    torch.testing.assert_close(probabilities.sum(dim=1), torch.ones(5))
+
+
+# Loss
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_loss_is_torchs_for_hard_and_soft_targets(smoothing):
+    task = Classify(TEN.classes, smoothing)
+    z, targets = batch()
+    shares = torch.softmax(torch.randn(400, 10), dim=1)
+    for given in (targets, shares):
+        expected = torch.nn.CrossEntropyLoss(label_smoothing=smoothing)(z, given)
+        torch.testing.assert_close(task.loss(z, given), {"cross_entropy": expected})
+
+
+def test_smoothing_by_hand():
+    """Two classes, s = 0.2, logits (ln 3, 0): p = (3/4, 1/4), y = (0.9, 0.1)."""
+    loss = Classify(("a", "b"), 0.2).loss(torch.tensor([[math.log(3), 0.0]]), torch.tensor([0]))
+    by_hand = -(0.9 * math.log(0.75) + 0.1 * math.log(0.25))
+    assert loss["cross_entropy"].item() == pytest.approx(by_hand, rel=1e-6)
+
+
+def test_loss_of_bf16_outputs_is_taken_in_float32():
+    z, targets = batch()
+    loss = TEN.loss(z.bfloat16(), targets)["cross_entropy"]
+    assert loss.dtype == torch.float32
+    torch.testing.assert_close(loss, F.cross_entropy(z.bfloat16().float(), targets))
+
+
+# Scores
+
+
+def test_scores_are_scikit_learns():
+    z, targets = batch()
+    p = z.double().softmax(dim=1).numpy()
+    scores = TEN.scores(TEN.tally(z[:100], targets[:100]) + TEN.tally(z[100:], targets[100:]))
+    true, said = targets.numpy(), p.argmax(axis=1)
+    labels = np.arange(10)
+    expected = {
+        "accuracy": metrics.accuracy_score(true, said),
+        "top5": metrics.top_k_accuracy_score(true, p, k=5, labels=labels),
+        "loss": metrics.log_loss(true, p, labels=labels),
+        "balanced_accuracy": metrics.balanced_accuracy_score(true, said),
+        "macro_f1": metrics.f1_score(true, said, average="macro"),
+        "ece": by_loop_ece(true, p),
+    }
+    assert scores == pytest.approx(expected, rel=1e-6)
+    assert 0.5 < scores["accuracy"] < 0.95  # neither trivial
+
+
+def by_loop_ece(true, p, bins=15):
+    """Naeini et al. 2015: sum over bins of n_b / N * |accuracy - confidence|."""
+    confidence, right = p.max(axis=1), p.argmax(axis=1) == true
+    total = 0.0
+    for b in range(bins):
+        held = (confidence > b / bins) & (confidence <= (b + 1) / bins)
+        if held.any():
+            total += held.mean() * abs(right[held].mean() - confidence[held].mean())
+    return total
+
+
+def test_classes_that_never_occur_are_left_out_as_scikit_learn_does():
+    """Class 3 is neither true nor said; class 2 is said but never true."""
+    task = Classify(("a", "b", "c", "d"))
+    true = torch.tensor([0, 0, 1, 1, 1])
+    said = torch.tensor([0, 2, 1, 1, 0])
+    tally = task.tally(F.one_hot(said, 4).float(), true)
+    scores = task.scores(tally)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        balanced = metrics.balanced_accuracy_score(true, said)
+        f1 = metrics.f1_score(true, said, average="macro", zero_division=0)
+    assert scores["balanced_accuracy"] == pytest.approx(balanced) == pytest.approx(7 / 12)
+    assert scores["macro_f1"] == pytest.approx(f1)
+    assert "top5" not in scores
+    assert task.per_class(tally)[3].support == 0
+
+
+def test_per_class_is_scikit_learns():
+    z, targets = batch(seed=3)
+    rows = TEN.per_class(TEN.tally(z, targets))
+    truth = metrics.precision_recall_fscore_support(targets, z.argmax(dim=1))
+    assert [row.name for row in rows] == list(TEN.classes)
+    for row, *expected in zip(rows, *truth, strict=True):
+        assert [row.precision, row.recall, row.f1, row.support] == pytest.approx(expected)
+
+
+def test_hits_are_the_trace():
+    z, targets = batch()
+    assert TEN.hits(z, targets) == TEN.tally(z, targets).confusion.trace()
+    shares = F.one_hot(targets, 10) * 0.6 + 0.04
+    assert TEN.hits({"logits": z}, shares) == TEN.hits(z, targets)
+
+
+def test_no_images_give_nan_not_an_error():
+    scores = TEN.scores(Tally.empty(10))
+    assert all(math.isnan(value) for value in scores.values())
+    assert all(row.f1 == row.precision == row.recall == 0 for row in TEN.per_class(Tally.empty(10)))
+
+
+def test_nan_outputs_show_in_the_loss():
+    scores = TEN.scores(TEN.tally(torch.full((4, 10), math.nan), torch.arange(4)))
+    assert math.isnan(scores["loss"])
+    assert 0 <= scores["accuracy"] <= 1
+
+
+def test_headline_is_one_of_the_scores():
+    assert TEN.headline in TEN.scores(TEN.tally(*batch()))
+    assert TEN.higher_is_better
+
+
+# Drawing
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_drawing_shows_image_and_colour(channels):
+    image = np.full((channels, 28, 20), 200, dtype=np.uint8)
+    chances = np.eye(10)[4] * 0.9 + 0.01
+    right, wrong, unknown = (TEN.draw(image, target, chances) for target in (4, 5, None))
+    corner = (right.width // 2, 1)  # on the frame, above the image
+    red, green, _ = right.getpixel(corner)
+    assert green > red
+    red, green, _ = wrong.getpixel(corner)
+    assert red > green
+    assert len(set(unknown.getpixel(corner))) == 1
+    assert right.getpixel((right.width // 2, 50)) == (200, 200, 200)
+    assert wrong.height > right.height  # a second line says what it is
