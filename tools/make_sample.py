@@ -1,8 +1,8 @@
 """Makes the bundled sample of Fashion-MNIST from the full set: `python tools/make_sample.py`.
 
 Per class, 600 training and 100 test images. Which ones is decided by a hash of their row number,
-so every machine and every version of NumPy draws the same. Test images that stand in the training
-set as well (Fashion-MNIST has ten) are left out.
+so every machine and every version of NumPy draws the same. Test images that equal or nearly
+equal a training image (Fashion-MNIST has two dozen: the same article again) are left out.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from hubel.data.duplicates import near_duplicates, thumbnail
 from hubel.data.named import open_named
 from hubel.data.record import Source
 
@@ -20,25 +21,27 @@ SAMPLE = Path(__file__).parents[1] / "src/hubel/data/sample/fashion-mnist-sample
 PER_CLASS = {"train": 600, "test": 100}
 
 
-def drawn(source: Source, part: str, barred: frozenset[int]) -> NDArray[np.int64]:
-    """Rows of `part`, balanced over the classes, in the order of the full set."""
-    hashes = source.hashes().tolist()
-    rows = [row for row in source.rows(part).tolist() if hashes[row] not in barred]
+def leaked(source: Source) -> frozenset[int]:
+    """Rows of test images that stand in the training set, too, exactly or nearly."""
+    thumbnails = np.stack([thumbnail(source[row].image) for row in range(len(source))])
+    is_test = source.parts == "test"
+    pairs, _ = near_duplicates(thumbnails, parts=is_test.astype(np.int64))
+    return frozenset(row for row in pairs.flatten().tolist() if is_test[row])
+
+
+def drawn(source: Source, part: str, barred: frozenset[int] = frozenset()) -> NDArray[np.int64]:
+    """Rows of `part`, the same number of each class, in the order of the full set."""
+    rows = [row for row in source.rows(part).tolist() if row not in barred]
     rows.sort(key=lambda row: hashlib.sha256(f"hubel sample/{row}".encode()).digest())
-    taken = [
-        row
-        for target in range(len(source.classes))
-        for row in [r for r in rows if source.targets[r] == target][: PER_CLASS[part]]
-    ]
-    return np.array(sorted(taken), dtype=np.int64)
+    of_class = [[r for r in rows if source.targets[r] == k] for k in range(len(source.classes))]
+    return np.array(sorted(row for chosen in of_class for row in chosen[: PER_CLASS[part]]))
 
 
 def main() -> None:
     source = open_named("fashion-mnist")
     if source.notice:
         raise SystemExit(source.notice)
-    train = drawn(source, "train", frozenset())
-    test = drawn(source, "test", frozenset(source.hashes()[source.rows("train")].tolist()))
+    train, test = drawn(source, "train"), drawn(source, "test", leaked(source))
     images = source.images[:, 0]
     np.savez_compressed(
         SAMPLE,

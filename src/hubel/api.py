@@ -119,7 +119,7 @@ def train(
     began = time.perf_counter()
     with repeatable():
         setting, net = assemble(model, data, words, tell)
-        voice = _Voice(tell)
+        voice = _Voice(tell if setting.crew.leads else silent)
         findings = _checked(setting, voice)
         choice = choose_speed(setting, net)
         voice.note(f"{setting.crew.device}: {choice.why}")
@@ -155,6 +155,7 @@ def resume(
     config = opened.config()
     with repeatable():
         crew = join(config.plan.device)
+        tell = tell if crew.leads else silent
         setting = reopen(opened, config, data, crew, tell)
         net = make_net(model if model is not None else config.plan.model, config.card, config.plan)
         state = State.start(net.to(crew.device), config.plan, crew.world)
@@ -293,7 +294,9 @@ def _train(
             voice.note(record.note, "warning")
         if crew.leads:
             voice.tell(record)
-    return _finish(run, setting, state, choice, voice, began)
+    result = _finish(run, setting, state, choice, voice, began)
+    crew.part()
+    return result
 
 
 def _finish(

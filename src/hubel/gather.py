@@ -116,13 +116,13 @@ def _seen(setting: Setting) -> SeenBatch:
 
 
 def _look_inside(evidence: Evidence, setting: Setting, model: nn.Module, feed: Feed) -> None:
-    filters = first_filters(model)
+    images, _ = _pictures(feed, _spread(feed.rows.numpy(), LOOKED_AT))
+    x = _normalised(feed, images)
+    filters = first_filters(model, (x.shape[1], x.shape[2], x.shape[3]))
     if filters is None:
         evidence.absent["filters"] = "the first layer with weights has no filters to draw"
     else:
         evidence.filters = Filters(filters.weights, filters.name)
-    images, _ = _pictures(feed, _spread(feed.rows.numpy(), LOOKED_AT))
-    x = _normalised(feed, images)
     layers = tuple(FeatureMap(m.layer, m.kind, m.maps) for m in feature_maps(model, x))
     if layers:
         evidence.features = Features(images, layers)

@@ -31,14 +31,18 @@ class SmallCifar:
         return list(zip(names, rows, strict=True))
 
     def halves(self, suffix=""):
-        return [(f"train{suffix}", slice(5 * self.count)), (f"test{suffix}", slice(5 * self.count, None))]
+        return [
+            (f"train{suffix}", slice(5 * self.count)),
+            (f"test{suffix}", slice(5 * self.count, None)),
+        ]
 
     def binary10(self):
         return {name: self._records(rows, self.labels) for name, rows in self.batches(".bin")}
 
     def binary100(self):
         return {
-            name: self._records(rows, self.coarse, self.labels) for name, rows in self.halves(".bin")
+            name: self._records(rows, self.coarse, self.labels)
+            for name, rows in self.halves(".bin")
         }
 
     def python10(self):

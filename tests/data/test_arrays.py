@@ -20,7 +20,8 @@ def source(images, labels=LABELS, **options):
 
 
 @pytest.mark.parametrize(
-    "given", [IMAGES, IMAGES.transpose(0, 2, 3, 1), np.ascontiguousarray(IMAGES.transpose(0, 2, 3, 1))]
+    "given",
+    [IMAGES, IMAGES.transpose(0, 2, 3, 1), np.ascontiguousarray(IMAGES.transpose(0, 2, 3, 1))],
 )
 def test_colour_layouts(given):
     got = source(given)

@@ -17,7 +17,9 @@ PLAIN = Preprocess(1, 6, 5, "stretch", (0.5,), (0.25,))
 
 def numbered(count=50):
     """Image k is all k, so that a batch tells which images it holds."""
-    images = np.broadcast_to(np.arange(count, dtype=np.uint8)[:, None, None, None], (count, 1, 6, 5))
+    images = np.broadcast_to(
+        np.arange(count, dtype=np.uint8)[:, None, None, None], (count, 1, 6, 5)
+    )
     return ArraySource(images.copy(), np.arange(count) % 3, ("a", "b", "c"), name="n", origin="n")
 
 
@@ -41,7 +43,9 @@ def folder(tmp_path):
         Image.fromarray(np.full((6, 5), k, np.uint8)).save(path)
         paths.append(path)
     paths[7].write_bytes(paths[7].read_bytes()[:40])
-    return FileSource(tmp_path, [p.name for p in paths], np.arange(20) % 3, ("a", "b", "c"), name="f", origin="f")
+    return FileSource(
+        tmp_path, [p.name for p in paths], np.arange(20) % 3, ("a", "b", "c"), name="f", origin="f"
+    )
 
 
 def test_pixels_targets_and_rows_belong_together():
@@ -120,7 +124,9 @@ def test_broken_image_is_left_out_and_named(folder, make):
 
 
 def test_stream_and_memory_feed_the_same(folder):
-    memory = feed_of(folder, MemoryStore(folder, PLAIN, CPU), shuffle=True, augment=Augment(shift=1))
+    memory = feed_of(
+        folder, MemoryStore(folder, PLAIN, CPU), shuffle=True, augment=Augment(shift=1)
+    )
     stream = feed_of(folder, StreamStore(folder, PLAIN, 2), shuffle=True, augment=Augment(shift=1))
     for epoch in (0, 1):
         for one, other in zip(memory.batches(epoch), stream.batches(epoch), strict=True):

@@ -190,14 +190,18 @@ def test_several_processes_fetch_one_file_once(tmp_path, mirror):
 
 def test_a_folder_that_cannot_be_made(tmp_path, mirror):
     (tmp_path / "file").touch()
-    with pytest.raises(DataError, match=r"cannot write .*file/cache .*HUBEL_CACHE may name another"):
+    with pytest.raises(
+        DataError, match=r"cannot write .*file/cache .*HUBEL_CACHE may name another"
+    ):
         fetch(remote(mirror(CONTENT)), tmp_path / "file/cache")
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full here")  # noqa: PTH110
 def test_a_full_disk(tmp_path, mirror):
     (tmp_path / "set.gz.part").symlink_to("/dev/full")
-    with pytest.raises(DataError, match=r"cannot write .*set\.gz\.part \(No space left on device\)"):
+    with pytest.raises(
+        DataError, match=r"cannot write .*set\.gz\.part \(No space left on device\)"
+    ):
         fetch(remote(mirror(CONTENT)), tmp_path)
     assert not (tmp_path / "set.gz").exists()
 

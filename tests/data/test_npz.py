@@ -68,7 +68,7 @@ def test_missing_damaged_and_other_files(tmp_path):
     whole = saved(tmp_path, X=X, y=Y).read_bytes()
     for content in (b"", b"text", whole[: len(whole) // 2], whole[:200] + b"\0" + whole[201:]):
         (tmp_path / "bad.npz").write_bytes(content)
-        with pytest.raises(DataError, match=r"bad\.npz: (not a NumPy|holds Python)"):
+        with pytest.raises(DataError, match=r"bad\.npz: not a NumPy"):
             read_npz(tmp_path / "bad.npz")
     np.save(tmp_path / "one.npy", X)
     with pytest.raises(DataError, match=r"holds one array; expected an .npz archive"):

@@ -84,6 +84,11 @@ def test_options_reach_the_model():
     assert [m.p for m in net.modules() if isinstance(m, nn.Dropout)] == [0.3, 0.3]
 
 
+def test_without_a_size_it_is_the_one_the_model_was_made_for():
+    assert build("softmax", classes=2, channels=1).fc.in_features == 28 * 28
+    assert build("net32", classes=2, channels=3).classifier.fc1.in_features == 400
+
+
 def test_wrong_numbers_are_named():
     with pytest.raises(ModelError, match="classes must be a whole number of at least 1, given 0"):
         build("mlp", classes=0, channels=1, size=(28, 28))

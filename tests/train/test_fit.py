@@ -205,17 +205,16 @@ def test_other_runtime_errors_are_not_taken_for_memory():
 
 
 class Poisoned(nn.Module):
-    """Answers NaN from its layer `log` once it has been called `healthy` times in training."""
+    """Feeds NaN from its layer `log` to batch norm after `healthy` calls in training."""
 
     def __init__(self, healthy):
         super().__init__()
-        self.first, self.log, self.healthy = smooth_net(), Log(), healthy
+        self.log, self.rest, self.healthy = Log(), net(), healthy
 
     def forward(self, images):
-        outputs = self.first(images)
         if self.training:
             self.healthy -= 1
-        return self.log(outputs) if self.healthy < 0 else outputs
+        return self.rest(self.log(images) if self.healthy < 0 else images)
 
 
 class Log(nn.Module):

@@ -37,7 +37,9 @@ def test_constant_rate_equals_torch_sgd(form, nesterov):
 
 def test_velocity_equals_pytorch_form_until_the_rate_changes():
     ours, theirs = fresh(), fresh()
-    same = [walk(MomentumSGD(w, 0.1, 0.9, f), w) for w, f in ((ours, "velocity"), (theirs, "pytorch"))]
+    same = [
+        walk(MomentumSGD(w, 0.1, 0.9, f), w) for w, f in ((ours, "velocity"), (theirs, "pytorch"))
+    ]
     torch.testing.assert_close(same[0], same[1], rtol=1e-12, atol=1e-14)
     ours, theirs = fresh(), fresh()
     rates = [0.1, 0.1, 0.1, 0.01, 0.01]

@@ -100,8 +100,10 @@ def _names(classes: NDArray[Any], where: str) -> list[str]:
 
 
 def _in_words(error: Exception) -> str:
-    if "pickle" in str(error):
+    if "Object arrays" in str(error):
         return "holds Python objects (a pickle), which are never loaded; save plain arrays"
+    if "allow_pickle" in str(error):  # NumPy's guess for every file that it does not know
+        return "not a NumPy .npz archive"
     if isinstance(error, MemoryError):
         return "its arrays do not fit into memory"
     return f"not a NumPy .npz archive, or damaged ({str(error).partition(chr(10))[0]})"

@@ -47,10 +47,13 @@ def open_source(
     if isinstance(where, str) and where.lower() in SETS:
         return open_named(where.lower(), progress)
     path = Path(where).expanduser()
-    if path.is_dir():
-        return _open_folder(path)
-    if path.is_file():
-        return _open_file(path)
+    try:
+        if str(where) and path.is_dir():
+            return _open_folder(path)
+        if path.is_file():
+            return _open_file(path)
+    except OSError as error:  # a name that is too long, a folder that may not be entered
+        raise DataError(f"{str(where)[:80]!r} cannot be looked at ({error.strerror})") from None
     raise DataError(_no_such(str(where)))
 
 

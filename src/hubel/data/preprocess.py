@@ -43,6 +43,10 @@ class Preprocess:
             raise OptionError(f"channels must be 1 or 3, given {self.channels}")
         if len(self.mean) != self.channels or len(self.std) != self.channels:
             raise OptionError(f"mean and std need {self.channels} numbers each")
+        if min(self.height, self.width) < 1:
+            raise OptionError(f"sides must be 1 or more, given {self.height} x {self.width}")
+        if not all(deviation > 0 for deviation in self.std):
+            raise OptionError(f"std must be above 0, given {self.std}")
 
     @property
     def enough(self) -> int:
@@ -83,15 +87,16 @@ class Preprocess:
         if self.fit == "stretch" or width * self.height == height * self.width:
             return picture.resize(target, Image.Resampling.BILINEAR)
         scales = (self.width / width, self.height / height)
-        scale = max(scales) if self.fit == "crop" else min(scales)
-        size = (max(1, round(width * scale)), max(1, round(height * scale)))
+        if self.fit == "crop":  # only what is kept is scaled: a long strip would fill the memory
+            kept = (self.width / max(scales), self.height / max(scales))
+            left, top = max(0.0, (width - kept[0]) / 2), max(0.0, (height - kept[1]) / 2)
+            box = (left, top, min(width, left + kept[0]), min(height, top + kept[1]))
+            return picture.resize(target, Image.Resampling.BILINEAR, box)
+        size = (max(1, round(width * min(scales))), max(1, round(height * min(scales))))
         scaled = picture.resize(size, Image.Resampling.BILINEAR)
-        left, top = (size[0] - self.width) // 2, (size[1] - self.height) // 2
-        if self.fit == "crop":
-            return scaled.crop((left, top, left + self.width, top + self.height))
         fill = tuple(round(255 * m) for m in self.mean)
         canvas = Image.new(picture.mode, target, fill if self.channels == 3 else fill[0])
-        canvas.paste(scaled, (-left, -top))
+        canvas.paste(scaled, ((self.width - size[0]) // 2, (self.height - size[1]) // 2))
         return canvas
 
 

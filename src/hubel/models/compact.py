@@ -17,7 +17,7 @@ from hubel.models.geometry import map_size
 
 
 class Compact(nn.Module):
-    """conv w, pool, conv 2w, conv 2w, pool, conv 4w, conv 4w, global max pool, fully connected.
+    """conv w, pool, conv 2w, conv 2w, pool, conv 4w, conv 4w, largest of each map, fully connected.
 
     Args:
         width: w, maps of the first convolution.
@@ -39,14 +39,12 @@ class Compact(nn.Module):
         )
         self.features = nn.Sequential(OrderedDict(stages))
         map_size("compact", self.features, size)
-        self.maxpool = nn.AdaptiveMaxPool2d(1)
-        self.flatten = nn.Flatten()
         self.dropout = nn.Dropout(dropout)
         self.fc = nn.Linear(4 * width, classes)
 
     def forward(self, images: Tensor) -> Tensor:
         """float (N, C, H, W) -> logits (N, classes)."""
-        strongest = self.flatten(self.maxpool(self.features(images)))
+        strongest = self.features(images).amax(dim=(2, 3))
         return self.fc(self.dropout(strongest))  # type: ignore[no-any-return]
 
 

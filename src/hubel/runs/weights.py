@@ -52,7 +52,7 @@ class Card:
 
 
 def save_tensors(path: Path, tensors: dict[str, Tensor], record: dict[str, Any]) -> None:
-    """Tensors and one JSON record, in one file, atomically. Tied tensors are written once a name."""
+    """Tensors and one JSON record, in one file, atomically. Tied ones are written once a name."""
     seen: set[int] = set()
     whole = {}
     for name, tensor in tensors.items():

@@ -44,6 +44,12 @@ class Crew:
         """Whether anyone's flag is up; all of the crew get the same answer."""
         return flag if self.world == 1 else bool(self.total(torch.tensor(float(flag))) > 0)
 
+    def part(self) -> None:
+        """Wait for the others, then leave; the crew is over."""
+        if self.world > 1:
+            dist.barrier()
+            dist.destroy_process_group()
+
 
 def join(device: str = "auto") -> Crew:
     """The crew of this process: alone, or as `torchrun` says (RANK, WORLD_SIZE, LOCAL_RANK)."""
@@ -60,7 +66,7 @@ def join(device: str = "auto") -> Crew:
 
 
 def choose_device(name: str) -> torch.device:
-    """CUDA where there is one, else the CPU, for "auto". Raises `OptionError` for what is not here."""
+    """CUDA where there is one, else the CPU, for "auto". Raises `OptionError` for what is not."""
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from hubel.data.feed import Feed
 from hubel.data.record import Batch
@@ -211,8 +211,13 @@ def _diverged(update: Update, batch: Batch, rate: float, bad: NotFinite) -> Dive
     def loss_of(outputs: Any, targets: Tensor) -> dict[str, Tensor]:
         return update.task.loss(outputs, targets)
 
-    model: nn.Module = state.model
-    diagnosis = diagnose(model, batch.images, batch.targets, loss_of)
+    state.model.train()
+    update.seed()
+    for images, targets in update.pieces(batch):
+        with update.choice.autocast(images.device):
+            diagnosis = diagnose(state.model, images, targets, loss_of)
+        if diagnosis.kind != "nothing":
+            break
     return Diverged(
         f"training diverged at step {state.step + 1} (epoch {state.epoch + 1}, batch "
         f"{state.position + 1}): loss {bad.loss:g}, gradient norm {bad.norm:g}, "

@@ -53,11 +53,14 @@ class Update:
         self.forward = choice.prepare(crew.wrap(state.model))
         self.weights = [p for group in state.optimiser.param_groups for p in group["params"]]
         self.decay = decay_form(plan.optimiser)
+        self.buffers = list(state.model.buffers())  # batch norm's running statistics
+        self.buffers_before = [buffer.clone() for buffer in self.buffers]
 
     def __call__(self, batch: Batch, rate: float) -> Outcome:
         """One step at learning rate `rate`. Raises `NotFinite`; halves `state.micro` and tries
         again where memory runs out; raises `TrainingError` where one image is too much."""
         note = None
+        self._keep_buffers()
         while True:
             try:
                 loss, hits = self._gradient(batch)
@@ -70,6 +73,7 @@ class Update:
         total = torch.nn.utils.get_total_norm(gradients)
         loss_value, norm = torch.stack([loss.float(), total.float()]).tolist()
         if not (math.isfinite(loss_value) and math.isfinite(norm)):
+            self._restore_buffers()
             raise NotFinite(loss_value, norm)
         if self.plan.clip is not None:
             torch.nn.utils.clip_grads_with_norm_(self.weights, self.plan.clip, total)
@@ -80,21 +84,30 @@ class Update:
             self.state.ema.update_parameters(self.state.model)
         return Outcome(loss_value, int(hits), len(batch), norm, note)
 
+    def pieces(self, batch: Batch) -> list[tuple[Tensor, Tensor]]:
+        """The batch's images and targets in micro-batches."""
+        images = torch.split(batch.images, self.state.micro)
+        targets = torch.split(batch.targets, self.state.micro)
+        return list(zip(images, targets, strict=True))
+
+    def seed(self) -> None:
+        """Chance inside the net (dropout) is a function of the step, on every device."""
+        torch.manual_seed(derive_seed(self.plan.seed, "step", self.state.step, self.crew.rank))
+
     def _gradient(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Leaves the batch's mean gradient in the weights; returns mean loss and hits.
 
         The micro-batches' losses are weighted by their share of the images, so that the sum is
         the whole batch's loss whatever the cut (batch norm, which sees the parts, excepted).
         """
-        torch.manual_seed(derive_seed(self.plan.seed, "step", self.state.step, self.crew.rank))
+        self.seed()
         self.state.optimiser.zero_grad(set_to_none=True)
         self.state.model.train()
         loss = torch.zeros((), device=batch.images.device)
         hits = torch.zeros((), dtype=torch.int64, device=batch.images.device)
-        images = torch.split(batch.images, self.state.micro)
-        targets = torch.split(batch.targets, self.state.micro)
-        for number, (x, t) in enumerate(zip(images, targets, strict=True), start=1):
-            with self._hold_sync(number < len(images)):
+        pieces = self.pieces(batch)
+        for number, (x, t) in enumerate(pieces, start=1):
+            with self._hold_sync(number < len(pieces)):
                 with self.choice.autocast(x.device):
                     outputs = self.forward(self.choice.layout(x))
                     terms = self.task.loss(outputs, t)
@@ -110,7 +123,18 @@ class Update:
             return self.forward.no_sync()  # type: ignore[operator, no-any-return]
         return contextlib.nullcontext()
 
+    @torch.no_grad()
+    def _keep_buffers(self) -> None:
+        if self.buffers:
+            torch._foreach_copy_(self.buffers_before, self.buffers)
+
+    @torch.no_grad()
+    def _restore_buffers(self) -> None:
+        if self.buffers:
+            torch._foreach_copy_(self.buffers, self.buffers_before)
+
     def _halve(self) -> str:
+        self._restore_buffers()
         self.state.optimiser.zero_grad(set_to_none=True)
         if self.state.micro == 1:
             raise TrainingError(

@@ -74,6 +74,15 @@ def test_costs_are_shares_of_time(made_run: Make) -> None:
     assert body["totals"] == {"parameters": 30, "macs": 600, "milliseconds": 4}
 
 
+def test_many_layers_open_with_the_costliest(made_run: Make) -> None:
+    rows = [{"layer": str(k), "macs": k} for k in range(30)]
+    body = inside.costs(read_run(made_run(evidence=Evidence(costs=rows))))
+    assert body is not None
+    assert [row["layer"] for row in body["costliest"][:2]] == ["29", "28"]
+    assert (len(body["costliest"]), len(body["rows"])) == (12, 30)
+    assert body["largest"] == pytest.approx(29 / 435)
+
+
 def test_costs_without_times_are_shares_of_macs(made_run: Make) -> None:
     rows = [{"layer": "a", "macs": 300}, {"layer": "b", "macs": 100, "milliseconds": None}]
     body = inside.costs(read_run(made_run(evidence=Evidence(costs=rows))))

@@ -34,7 +34,8 @@ CASES: list[tuple[Callable[..., str], Any, str]] = [
     (words.duration, 75.2, "1 min 15 s"),
     (words.duration, 7261, "2 h 1 min"),
     (words.duration, None, "–"),
-    (words.milliseconds, 0.1234, "0.123 ms"),
+    (words.milliseconds, 0.1234, "123 µs"),
+    (words.milliseconds, 0.9999, "1 ms"),
     (words.points, -0.031, "3.1 points"),
 ]
 

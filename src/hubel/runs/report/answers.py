@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from hubel.runs.report.evidence import Samples
 from hubel.runs.report.figures import reliability
 from hubel.runs.report.folder import PARTS, RunFiles
-from hubel.runs.report.numbers import Confusion, calibration, class_scores, confusions
+from hubel.runs.report.measures import Confusion, calibration, class_scores, confusions
 from hubel.runs.report.pictures import Picture, photo, tinted
 
 TABLE_CLASSES = 24  # up to here the counts fit into cells; beyond, the matrix becomes a picture

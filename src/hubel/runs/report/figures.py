@@ -23,7 +23,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 from numpy.typing import NDArray
 
 from hubel.runs.report.history import Column, History
-from hubel.runs.report.numbers import wilson
+from hubel.runs.report.measures import wilson
 
 INK, MUTED, LINE = "#010101", "#020202", "#030303"
 TRAIN, VAL, GOOD, BAD = "#040404", "#050505", "#060606", "#070707"

@@ -10,7 +10,7 @@ import numpy as np
 
 from hubel.runs.report.folder import PARTS, RunFiles
 from hubel.runs.report.history import Column, History
-from hubel.runs.report.numbers import Z95, calibration, class_scores, confusions
+from hubel.runs.report.measures import Z95, calibration, class_scores, confusions
 from hubel.runs.report.score import guessing, headline, scores
 from hubel.runs.report.words import count, decimal, number, percent, points, several
 

@@ -14,6 +14,7 @@ from hubel.runs.report.words import number, percent
 
 BATCH, FILTERS = 36, 64
 IMAGES, LAYERS, MAPS = 3, 6, 12  # of the feature maps
+LONG, COSTLIEST = 24, 12  # a longer table of layers opens with its costliest
 NUMBERS = ("parameters", "macs", "milliseconds")
 COLUMNS = ("layer", "kind", *NUMBERS)
 
@@ -83,7 +84,14 @@ def costs(files: RunFiles) -> dict[str, Any] | None:
         for share in (_known(row.get(measure)) / (total or 1),)
     ]
     totals = {key: sum(_known(row.get(key)) for row in rows) for key in NUMBERS}
-    return {"rows": lines, "totals": totals, "timed": timed}
+    costliest = sorted(lines, key=lambda line: -line["share"])[:COSTLIEST]
+    return {
+        "rows": lines,
+        "costliest": costliest if len(lines) > LONG else [],
+        "largest": costliest[0]["share"] or 1,
+        "totals": totals,
+        "timed": timed,
+    }
 
 
 def parameters(files: RunFiles) -> float | None:
@@ -114,7 +122,7 @@ def _label(files: RunFiles, label: Any) -> str:
     if np.ndim(label) == 0:
         return files.name_of(int(label))
     order = np.argsort(-label, kind="stable")[:2]
-    if label[order[0]] >= 0.995:
+    if label[order[0]] >= 0.95:  # the rest cannot be seen in the picture
         return files.name_of(int(order[0]))
     return " + ".join(f"{percent(label[k], 0)} {files.name_of(int(k))}" for k in order)
 

@@ -42,7 +42,7 @@ def head(files: RunFiles) -> dict[str, Any]:
         "ending": ENDINGS.get(str(files.results.get("stopped", "")), ""),
         "facts": _facts(files),
         "metrics": _metrics(files),
-        "choices": files.results.get("choices"),
+        "ran": _ran(record(files.results, "choices")),
         "unread": files.unread,
     }
 
@@ -168,6 +168,17 @@ def python_lines(files: RunFiles) -> str:
 def plan_model(files: RunFiles) -> str:
     """The model's name as the plan has it."""
     return str(files.plan.get("model") or "model")
+
+
+def _ran(choices: dict[str, Any]) -> str:
+    """How steps were run, and why so, in a sentence."""
+    if not choices:
+        return ""
+    layout = ", channels-last" if choices.get("channels_last") else ""
+    compiled = ", compiled" if choices.get("compile") else ""
+    why = f": {choices['why']}" if choices.get("why") else ""
+    where = f"{choices.get('device', 'an unnamed device')} in {choices.get('precision', 'fp32')}"
+    return f"Trained on {where}{layout}{compiled}{why}."
 
 
 def _facts(files: RunFiles) -> list[tuple[str, str]]:

@@ -48,4 +48,5 @@ def render(files: RunFiles) -> str:
     )
     style = Markup((HERE / "style.css").read_text(encoding="utf-8"))
     template = environment.get_template("template.html.j2")
-    return template.render(style=style, head=head(files), sections=sections(files))
+    page = template.render(style=style, head=head(files), sections=sections(files))
+    return page.strip() + "\n"  # the macros leave their line ends before the doctype

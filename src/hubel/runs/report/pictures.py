@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 LARGEST = 160  # pixels on the longer side
+MAP = 56  # pixels of a feature map: there are some two hundred of them
 CRISP = 64  # up to here the pixels themselves are the point: shown enlarged and unsmoothed
 
 
@@ -36,7 +37,7 @@ def photo(image: NDArray[np.uint8], largest: int = LARGEST) -> Picture:
     return _picture(small)
 
 
-def heat(values: NDArray[np.floating[Any]], top: float, largest: int = CRISP) -> Picture:
+def heat(values: NDArray[np.floating[Any]], top: float, largest: int = MAP) -> Picture:
     """A grey picture of float (h, w): 0 is black, `top` is white, below and above is cut."""
     scaled = np.clip(np.nan_to_num(values) / (top or 1.0), 0, 1)
     return _picture(_shrunk(Image.fromarray((255 * scaled).round().astype(np.uint8)), largest))

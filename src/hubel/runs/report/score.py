@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from hubel.runs.report.folder import RunFiles
-from hubel.runs.report.numbers import wilson
+from hubel.runs.report.measures import wilson
 from hubel.runs.report.words import number
 
 

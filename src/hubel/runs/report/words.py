@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import numbers
 from typing import Any
 
 DASH = "–"
@@ -11,7 +12,7 @@ THIN = "\u202f"  # narrow no-break space: a number and its unit stay together
 
 def number(value: Any) -> float:
     """`value` as float; NaN where it is missing or no number."""
-    if isinstance(value, bool) or not isinstance(value, int | float):
+    if isinstance(value, bool) or not isinstance(value, numbers.Real):
         return math.nan
     return float(value)
 
@@ -81,9 +82,11 @@ def duration(seconds: Any) -> str:
 
 
 def milliseconds(value: Any) -> str:
-    """0.1234 -> "0.123 ms"."""
+    """12.34 -> "12.3 ms", 0.0123 -> "12.3 µs"."""
     found = number(value)
-    return f"{found:.3g}{THIN}ms" if math.isfinite(found) else DASH
+    if not math.isfinite(found):
+        return DASH
+    return f"{found:.3g}{THIN}ms" if found >= 0.9995 else f"{1000 * found:.3g}{THIN}µs"
 
 
 def several(amount: int, one: str, many: str | None = None) -> str:

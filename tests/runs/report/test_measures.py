@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from hubel.runs.report.numbers import calibration, class_scores, confusions, wilson
+from hubel.runs.report.measures import calibration, class_scores, confusions, wilson
 
 HAND = np.array([[8, 2, 0], [1, 9, 0], [3, 4, 3]])
 

@@ -1,0 +1,38 @@
+"""Run by test_distribute.py, alone or under torchrun: one small training, weights to a file."""
+
+import sys
+from pathlib import Path
+
+import numpy as np
+from safetensors.torch import save_file
+
+from hubel import api
+from hubel.data.record import ArraySource
+from hubel.session import Notice
+
+
+def source():
+    draw = np.random.default_rng(0)
+    targets = np.arange(250) % 2
+    images = draw.integers(0, 120, (250, 1, 16, 16), dtype=np.uint8)
+    images[targets == 1, :, 4:8] += 100
+    return ArraySource(images, targets, ("plain", "striped"), name="stripes", origin="made here")
+
+
+def say(event):
+    if isinstance(event, Notice):
+        print("said:", event.text, flush=True)
+
+
+def main(out, model):
+    result = api.train(
+        model, source(), out=Path(out) / "runs", name="r", epochs=3, batch=32, tune="off",
+        augment={}, schedule={"name": "constant"}, tell=say,
+    )  # fmt: skip
+    if result.folder.name == "r":
+        save_file(result.model.state_dict(), Path(out) / "weights.safetensors")
+        print("test", result.metrics["test"])
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
