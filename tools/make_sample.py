@@ -2,7 +2,7 @@
 
 Per class, 600 training and 100 test images. Which ones is decided by a hash of their row number,
 so every machine and every version of NumPy draws the same. Test images that equal or nearly
-equal a training image (Fashion-MNIST has two dozen: the same article again) are left out.
+equal a training image (Fashion-MNIST has eighteen: the same article again) are left out.
 """
 
 from __future__ import annotations

@@ -181,7 +181,7 @@ def net_evidence(
             layers.append(FeatureMap(str(number), type(layer).__name__, x.numpy()))
         learned = sum(p.numel() for p in layer.parameters())
         places = x[0, 0].numel() if x.ndim == 4 else 1
-        row = {"layer": str(number), "kind": type(layer).__name__, "shape": list(x.shape[1:])}
+        row = {"layer": str(number), "kind": type(layer).__name__, "shape": [1, *x.shape[1:]]}
         numbers = {"parameters": learned, "macs": learned * places, "bytes": 4 * x[0].numel()}
         costs.append({**row, **numbers, "milliseconds": 0.02 + 1e-7 * learned * places})
     return Evidence(

@@ -63,8 +63,8 @@ def test_maps_that_are_no_numbers_are_drawn_black(made_run: Make) -> None:
 
 def test_costs_are_shares_of_time(made_run: Make) -> None:
     rows = [
-        {"layer": "a", "shape": [6, 24, 24], "parameters": 10, "macs": 500, "milliseconds": 1.0},
-        {"layer": "b", "shape": [10], "parameters": 20, "macs": 100, "milliseconds": 3.0},
+        {"layer": "a", "shape": [1, 6, 24, 24], "parameters": 10, "macs": 500, "milliseconds": 1.0},
+        {"layer": "b", "shape": [1, 10], "parameters": 20, "macs": 100, "milliseconds": 3.0},
     ]
     body = inside.costs(read_run(made_run(evidence=Evidence(costs=rows))))
     assert body is not None

@@ -102,7 +102,8 @@ class Evidence:
         confusion: int64 (K, K), images counted by [true, predicted].
         calibration: float64 (bins, 3), equal bins of confidence over 0..1: number of images,
             sum of their confidence, number right.
-        costs: one row per layer: layer, kind, shape, parameters, macs, bytes, milliseconds, share.
+        costs: one row per layer, for one image: layer, kind, shape of its output (1, ...),
+            parameters, macs, milliseconds; other keys are kept and not shown.
         absent: why a piece is not there, by its field's name, in one line for people.
     """
 

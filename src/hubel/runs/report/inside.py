@@ -133,6 +133,7 @@ def _known(value: Any) -> float:
 
 
 def _shape(shape: Any) -> str:
+    """(1, 6, 24, 24) -> "6 × 24 × 24": the costs are those of one image."""
     if isinstance(shape, list | tuple):
-        return " × ".join(str(side) for side in shape)
+        return " × ".join(str(side) for side in shape[1:])
     return str(shape or "")
