@@ -45,6 +45,7 @@ BASE = {
         ({}, "auto", ("fp32", False)),  # gains within the noise are none
         ({("fp32", True, False): 8.0}, "auto", ("fp32", True)),
         ({("bf16", True, False): 6.0}, "auto", ("bf16", True)),
+        ({("bf16", False, False): 8.0, ("bf16", True, False): 6.0}, "auto", ("bf16", True)),
         ({("bf16", True, False): 6.0}, "fp32", ("fp32", False)),
         ({("bf16", True, False): 6.0}, "bf16", ("bf16", True)),
         ({("fp32", True, False): 5.0, ("bf16", True, False): 4.8}, "auto", ("fp32", True)),

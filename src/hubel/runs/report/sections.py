@@ -138,7 +138,7 @@ OUTLINES = (
         "Cost",
         "What each layer costs",
         "For one image, forward. Parameters are the numbers that were learned; a MAC is one "
-        "multiplication and one addition. The longest bar is the place to save.",
+        "multiplication and one addition. The place to save is where the time goes.",
         inside.costs,
         "costs",
     ),
