@@ -74,6 +74,15 @@ def test_crop_scales_the_short_side():
     np.testing.assert_allclose(got[0, 0], [80, 100, 120, 140], atol=4)
 
 
+@pytest.mark.parametrize("side", range(1, 80))
+def test_crop_survives_rounding(side):
+    """In floating point the box may begin below 0 or end beyond the side: Pillow refuses that."""
+    image = np.full((1, side, side), 9, np.uint8)
+    for length in (3, 11, 17, 49, 53):
+        assert (made(1, 3, length, "crop").image(image) == 9).all()
+        assert (made(1, length, 7, "crop").image(image) == 9).all()
+
+
 def test_crop_of_a_long_strip_needs_no_more_memory_than_the_strip():
     strip = np.full((1, 1, 2_000_000), 7, np.uint8)  # scaled as a whole it would be 100 GB
     assert (made(1, 224, 224, "crop").image(strip) == 7).all()

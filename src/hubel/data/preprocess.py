@@ -90,7 +90,7 @@ class Preprocess:
         if self.fit == "crop":  # only what is kept is scaled: a long strip would fill the memory
             kept = (self.width / max(scales), self.height / max(scales))
             left, top = max(0.0, (width - kept[0]) / 2), max(0.0, (height - kept[1]) / 2)
-            box = (left, top, min(width, left + kept[0]), min(height, top + kept[1]))
+            box = (left, top, left + kept[0], top + kept[1])
             return picture.resize(target, Image.Resampling.BILINEAR, box)
         size = (max(1, round(width * min(scales))), max(1, round(height * min(scales))))
         scaled = picture.resize(size, Image.Resampling.BILINEAR)

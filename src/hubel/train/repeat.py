@@ -5,8 +5,11 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Iterator
+from typing import Any
 
 import torch
+
+_memory: Any = torch.utils.deterministic  # a module in disguise, which type checkers do not see into
 
 
 @contextlib.contextmanager
@@ -20,12 +23,15 @@ def repeatable() -> Iterator[None]:
         torch.are_deterministic_algorithms_enabled(),
         torch.is_deterministic_algorithms_warn_only_enabled(),
         torch.backends.cudnn.benchmark,
+        _memory.fill_uninitialized_memory,
     )
     torch.use_deterministic_algorithms(True, warn_only=True)
     torch.backends.cudnn.benchmark = False
+    _memory.fill_uninitialized_memory = False  # slow, and no kernel of ours reads such memory
     try:
         with torch.random.fork_rng():
             yield
     finally:
         torch.use_deterministic_algorithms(before[0], warn_only=before[1])
         torch.backends.cudnn.benchmark = before[2]
+        _memory.fill_uninitialized_memory = before[3]

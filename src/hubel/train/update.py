@@ -91,8 +91,15 @@ class Update:
         return list(zip(images, targets, strict=True))
 
     def seed(self) -> None:
-        """Chance inside the net (dropout) is a function of the step, on every device."""
-        torch.manual_seed(derive_seed(self.plan.seed, "step", self.state.step, self.crew.rank))
+        """Chance inside the net (dropout) is a function of the step.
+
+        `torch.manual_seed` would queue a call and a stack trace for every idle CUDA device, each
+        step: 0.3 ms, and memory that is never freed.
+        """
+        seed = derive_seed(self.plan.seed, "step", self.state.step, self.crew.rank)
+        torch.default_generator.manual_seed(seed)
+        if self.crew.device.type == "cuda":
+            torch.cuda.manual_seed(seed)
 
     def _gradient(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Leaves the batch's mean gradient in the weights; returns mean loss and hits.
@@ -102,7 +109,8 @@ class Update:
         """
         self.seed()
         self.state.optimiser.zero_grad(set_to_none=True)
-        self.state.model.train()
+        if not self.state.model.training:
+            self.state.model.train()
         loss = torch.zeros((), device=batch.images.device)
         hits = torch.zeros((), dtype=torch.int64, device=batch.images.device)
         pieces = self.pieces(batch)
