@@ -152,6 +152,10 @@ def test_resume_with_other_images_is_refused(tmp_path):
         api.train("softmax", stripes(), out=tmp_path, name="r", tell=stop, **QUICK)
     with pytest.raises(DataError):
         api.resume(tmp_path / "r", data=stripes(seed=9))
+    turned = stripes()
+    turned.targets = 1 - turned.targets
+    with pytest.raises(DataError, match="their labels or class names have changed"):
+        api.resume(tmp_path / "r", data=turned)
     assert api.resume(tmp_path / "r", data=stripes()).metrics["test"]
 
 

@@ -35,6 +35,7 @@ from hubel.session import (
     Tell,
     check,
     choose_speed,
+    downloading,
     silent,
 )
 from hubel.train.distribute import Crew, choose_device, join
@@ -86,12 +87,12 @@ class Result:
         }
 
 
-def load_data(where: Data) -> Source:
+def load_data(where: Data, tell: Tell = silent) -> Source:
     """Labelled images from a name (`fashion-mnist`), a folder, a file or a pair of arrays.
 
     Raises `DataError`, saying what is allowed, where there is nothing to read.
     """
-    return open_source(where)
+    return open_source(where, downloading(tell))
 
 
 def train(

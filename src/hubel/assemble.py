@@ -20,7 +20,7 @@ from hubel.models.architecture import Architecture
 from hubel.models.names import default_side
 from hubel.runs.run import Config, Run
 from hubel.runs.weights import Card
-from hubel.session import Setting, Tell, choose_preprocess, prepare, silent
+from hubel.session import Setting, Tell, choose_preprocess, downloading, prepare, silent
 from hubel.tasks.classify import logits
 from hubel.train.distribute import Crew, join
 from hubel.train.plan import Plan, make_plan
@@ -43,7 +43,7 @@ def assemble(
     first = make_plan(**{**words, "source": "", "model": label})  # mistakes show before any reading
     crew = join(first.device)
     tell = tell if crew.leads else silent
-    source = open_source(data)
+    source = open_source(data, downloading(tell))
     words = {**words, "source": _spelling(data, source), "model": label}
     split = make_split(source, val=first.val, test=first.test, seed=first.seed)
     preprocess = choose_preprocess(first, source, split, default_side(label))

@@ -58,6 +58,11 @@ def silent(event: Event) -> None:
     """Tells nobody."""
 
 
+def downloading(tell: Tell) -> Callable[[str, int, int | None], None]:
+    """`open_source`'s progress, told as stages."""
+    return lambda name, done, of: tell(Stage(f"downloading {name}", done, of or done))
+
+
 @dataclass(frozen=True)
 class Setting:
     """A plan, with everything it names opened and ready."""

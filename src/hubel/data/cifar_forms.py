@@ -53,6 +53,7 @@ class Form:
 
     @property
     def images(self) -> tuple[str, ...]:
+        """All files that must be there."""
         return (*self.train, *self.test)
 
     @property

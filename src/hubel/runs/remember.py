@@ -4,23 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-from pathlib import Path
 from typing import Any
 
-import platformdirs
 import torch
 from torch import nn
 
+from hubel.data.fetch import cache_folder
 from hubel.errors import RunError
 from hubel.runs.environment import environment
 from hubel.runs.files import read_json, write_json
 from hubel.train.speed import Choice
-
-
-def cache_folder() -> Path:
-    """hubel's cache: HUBEL_CACHE, or the system's place for such things."""
-    return Path(os.environ.get("HUBEL_CACHE") or platformdirs.user_cache_dir("hubel"))
 
 
 def signature(model: nn.Module, shape: tuple[int, ...], device: torch.device, asked: str) -> str:

@@ -21,8 +21,9 @@ from typing import Any
 
 from torch import Tensor
 
+from hubel.data.record import Source
 from hubel.data.split import Split
-from hubel.errors import RunError, unknown
+from hubel.errors import DataError, RunError, unknown
 from hubel.runs.environment import environment
 from hubel.runs.files import read_json, write_json
 from hubel.runs.weights import Card, load_tensors, load_weights, save_tensors, save_weights
@@ -127,9 +128,19 @@ class Run:
         except (KeyError, TypeError, ValueError) as error:
             raise RunError(f"{self.folder / 'config.json'} is damaged: {error}") from None
 
-    def split(self, source: Any) -> Split:
-        """The run's own split, found again in `source` by content."""
-        return Split.from_json(read_json(self.folder / "split.json"), source)
+    def split(self, source: Source) -> Split:
+        """The run's own split, found again in `source` by content.
+
+        Raises `DataError` where images are gone or new, or where labels have changed.
+        """
+        record = read_json(self.folder / "split.json")
+        split = Split.from_json(record, source)
+        if record["source"] != source.fingerprint():
+            raise DataError(
+                f"the images of {source.origin} are those of {self.folder}, but their labels or "
+                "class names have changed: train a new run"
+            )
+        return split
 
     def results(self) -> dict[str, Any]:
         """What a finished run scored. Raises `RunError` where it is not finished."""

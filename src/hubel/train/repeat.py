@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-_memory: Any = torch.utils.deterministic  # a module in disguise, which type checkers do not see into
+_memory: Any = torch.utils.deterministic  # a class in a module's place: type checkers are lost
 
 
 @contextlib.contextmanager
