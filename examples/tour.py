@@ -1,6 +1,6 @@
 # %% [markdown]
 # # hubel in five minutes
-# Run this file as it is (`python examples/tour.py`), or cell by cell in an editor that knows `# %%`.
+# Run this file as it is (`python examples/tour.py`), or cell by cell where `# %%` is known.
 
 # %% Data: a name, a folder, a file, or two arrays
 import hubel

@@ -192,7 +192,7 @@ def test_divergence_keeps_state_and_batch(tmp_path):
         ({"model": "compact", "batch": 1}, OptionError, "batch norm cannot learn from one image"),
         ({"name": "../x"}, RunError, "letters, digits"),
         ({"model": nn.Linear(3, 3)}, ModelError, "cannot take images"),
-        ({"model": nn.Flatten()}, ModelError, r"\(2, 2\) logits, one per class; it gave \(2, 256\)"),
+        ({"model": nn.Flatten()}, ModelError, r"\(2, 2\) logits.*it gave \(2, 256\)"),
     ],
 )  # fmt: skip
 def test_mistakes_are_said_in_one_line_and_leave_no_run(tmp_path, words, error, message):

@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import nn
 
 from hubel.assemble import Data, assemble, foreign, make_net, reopen
@@ -23,6 +24,8 @@ from hubel.data.record import PARTS, Source
 from hubel.deploy.predictor import Prediction, Predictor
 from hubel.errors import RunError
 from hubel.gather import gather, judge
+from hubel.models.names import build, catalogue
+from hubel.probe.costs import costs
 from hubel.runs.drive import drive
 from hubel.runs.range_picture import draw_range
 from hubel.runs.report import write_report
@@ -164,6 +167,27 @@ def resume(
         voice = _Voice(tell)
         voice.note(f"going on at step {state.step} (epoch {state.epoch + 1})")
         return _train(opened if crew.leads else None, setting, state, config.choice, voice, began)
+
+
+def list_models() -> list[dict[str, Any]]:
+    """The named models: name, year, paper, parameters and multiply-adds at the usual input."""
+    rows = []
+    for listing in catalogue():
+        entry = listing.entry
+        channels, height, width = entry.usual
+        net = build(entry.name, classes=10, channels=channels, size=(height, width))
+        rows.append(
+            {
+                "name": entry.name,
+                "year": entry.year,
+                "paper": entry.paper,
+                "summary": entry.summary,
+                "parameters": listing.parameters,
+                "macs": costs(net, torch.zeros(1, *entry.usual), repeats=0).macs,
+                "input": f"{channels}x{height}x{width}",
+            }
+        )
+    return rows
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Trainings that are broken off: by Ctrl-C, by SIGTERM, by kill -9. None loses more than it must."""
+"""Trainings that are broken off: by Ctrl-C, by SIGTERM, by kill -9. None loses too much."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""metrics.jsonl: one line a record, cut back to the checkpoint on resuming; TensorBoard reads it."""
+"""metrics.jsonl: one line a record, cut back to the checkpoint on resuming."""
 
 import json
 
@@ -9,7 +9,7 @@ from hubel.train.fit import Epoch, Step
 
 
 def step(number, loss=0.5):
-    return Step(number, 0, loss, 0.1, 1.0, 16)
+    return Step(number, 10, 0, 1, loss, 0.1, 1.0, 16)
 
 
 def epoch(number, at):

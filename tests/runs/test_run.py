@@ -166,5 +166,5 @@ def test_list_is_oldest_first_and_skips_other_folders(tmp_path):
     for name in ("b", "a"):
         begun(tmp_path, name)
     (tmp_path / "notes").mkdir()
-    assert {run.name for run in list_runs(tmp_path)} == {"a", "b"}
+    assert [run.name for run in list_runs(tmp_path)] == ["b", "a"]
     assert list_runs(tmp_path / "none") == []

@@ -53,7 +53,7 @@ def compact(
     classes: int,
     channels: int,
     size: tuple[int, int],
-    width: int = 24,
+    width: int = 32,
     dropout: float = 0.0,
 ) -> Compact:
     """The default net of `hubel train`."""

@@ -199,8 +199,8 @@ def list_runs(out: Path) -> list[Run]:
     """The runs below `out`, oldest first."""
     if not out.is_dir():
         return []
-    found = [path.parent for path in out.glob("*/config.json")]
-    return [Run(folder) for folder in sorted(found, key=lambda f: (f.stat().st_ctime, f.name))]
+    configs = sorted(out.glob("*/config.json"), key=lambda path: path.stat().st_mtime_ns)
+    return [Run(path.parent) for path in configs]
 
 
 def _numbered(out: Path, stem: str) -> Path:

@@ -35,10 +35,12 @@ from hubel.train.update import NotFinite, Outcome, Update
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One optimiser step, done."""
+    """One optimiser step, done: number `step` (from 1) of `steps`, in epoch `epoch` (from 0)."""
 
     step: int
+    steps: int
     epoch: int
+    epochs: int
     loss: float
     rate: float
     norm: float
@@ -95,7 +97,7 @@ def fit(
             outcome = _step(update, batch, rate)
             _advance(state, outcome, batch)
             state.seconds += clock.lap()
-            yield _told(state, outcome, rate)
+            yield _told(state, outcome, rate, plan, len(feeds.train))
         check_broken(feeds.train, plan.max_broken)
         state.seconds += clock.lap()
         record = _close_epoch(state, task, feeds, plan, choice, crew)
@@ -141,9 +143,17 @@ class _Clock:
         return seconds
 
 
-def _told(state: State, outcome: Outcome, rate: float) -> Step:
+def _told(state: State, outcome: Outcome, rate: float, plan: Plan, batches: int) -> Step:
     return Step(
-        state.step, state.epoch, outcome.loss, rate, outcome.norm, outcome.seen, outcome.note
+        step=state.step,
+        steps=plan.epochs * batches,
+        epoch=state.epoch,
+        epochs=plan.epochs,
+        loss=outcome.loss,
+        rate=rate,
+        norm=outcome.norm,
+        images=outcome.seen,
+        note=outcome.note,
     )
 
 

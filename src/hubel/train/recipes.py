@@ -12,7 +12,9 @@ from hubel.data.record import ArraySource, Source
 
 Words = dict[str, Any]
 
+# "visits": images seen by a training, over all its epochs, within the bounds of LEAST and MOST.
 GENERAL: Words = {
+    "visits": 240_000,
     "batch": 128,
     "optimiser": {"name": "sgd", "lr": 0.1, "momentum": 0.9, "weight_decay": 5e-4},
     "schedule": {"name": "one-cycle"},
@@ -23,6 +25,7 @@ MODELS: dict[str, Words] = {
     "softmax": {"optimiser": {"name": "adam", "lr": 1e-3}, "smoothing": 0.0},
     "mlp": {"optimiser": {"name": "adam", "lr": 1e-3, "weight_decay": 1e-4}, "smoothing": 0.0},
     "lenet5": {
+        "visits": 800_000,
         "batch": 64,
         "optimiser": {"name": "sgd", "lr": 0.05, "momentum": 0.9, "weight_decay": 5e-4},
         "smoothing": 0.0,
@@ -46,14 +49,14 @@ OPTIMISERS: dict[str, Words] = {
 
 # A mirrored shoe is a shoe; a mirrored 2 is nothing.
 DATA: dict[str, str] = {
-    "sample": "flip,shift=2",
-    "fashion-mnist": "flip,shift=2",
+    "fashion-mnist-sample": "flip,shift=1,erase=6",
+    "fashion-mnist": "flip",
     "mnist": "shift=2",
     "cifar10": "flip,shift=4",
     "cifar100": "flip,shift=4",
 }
 
-VISITS = 240_000  # images seen by a default training, over all its epochs
+LEAST, MOST = 8, 20  # epochs
 
 
 def recipe(model: str, source: Source, images: int, side: int) -> Words:
@@ -64,7 +67,8 @@ def recipe(model: str, source: Source, images: int, side: int) -> Words:
         side: pixels of the model's input; photos shift by an eighth of it.
     """
     words = {**GENERAL, **MODELS.get(model, {})}
-    words["epochs"] = min(60, max(10, round(VISITS / max(images, 1))))
+    visits = words.pop("visits")
+    words["epochs"] = min(MOST, max(LEAST, round(visits / max(images, 1))))
     photos = Augment() if isinstance(source, ArraySource) else Augment(flip=True, shift=side // 8)
     known = DATA.get(source.name)
     words["augment"] = Augment.parse(known) if known else photos

@@ -1,0 +1,65 @@
+"""hubel: convolutional neural networks you can see through.
+
+    import hubel
+    data = hubel.load_data("photos/")
+    result = hubel.train("compact", data, epochs=20)
+    run = hubel.load_run(result.folder)
+
+Names are imported when they are first used, so that `hubel --help` does not wait for PyTorch.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from hubel.api import LoadedRun, Result, Tuned, load_data, load_run, resume, train, tune_lr
+    from hubel.data.record import ArraySource, Batch, Sample, Source
+    from hubel.deploy.predictor import Prediction, Predictor
+    from hubel.errors import HubelError
+    from hubel.models.names import build
+
+_HOMES = {
+    "hubel.api": (
+        "LoadedRun", "Result", "Tuned", "load_data", "load_run", "resume", "train", "tune_lr",
+    ),
+    "hubel.data.record": ("ArraySource", "Batch", "Sample", "Source"),
+    "hubel.deploy.predictor": ("Prediction", "Predictor"),
+    "hubel.errors": ("HubelError",),
+    "hubel.models.names": ("build",),
+}  # fmt: skip
+_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
+
+__all__ = [
+    "ArraySource",
+    "Batch",
+    "HubelError",
+    "LoadedRun",
+    "Prediction",
+    "Predictor",
+    "Result",
+    "Sample",
+    "Source",
+    "Tuned",
+    "build",
+    "load_data",
+    "load_run",
+    "resume",
+    "train",
+    "tune_lr",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("hubel")
+    if name not in _HOME_OF:
+        raise AttributeError(f"module 'hubel' has no attribute {name!r}")
+    return getattr(import_module(_HOME_OF[name]), name)
+
+
+def __dir__() -> list[str]:
+    return [*__all__, "__version__"]

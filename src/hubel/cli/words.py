@@ -1,0 +1,69 @@
+"""Flags into words of a plan: only what was given, each in its place."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from hubel.errors import OptionError
+
+# flag -> key in the plan's optimiser and schedule records
+OPTIMISER = {
+    "optimiser": "name",
+    "lr": "lr",
+    "momentum": "momentum",
+    "momentum_form": "momentum_form",
+    "beta2": "beta2",
+    "eps": "eps",
+    "weight_decay": "weight_decay",
+    "decay": "decay",
+    "decay_all": "decay_all",
+}
+SCHEDULE = {
+    "schedule": "name",
+    "warmup": "warmup",
+    "milestones": "milestones",
+    "factor": "factor",
+    "wait": "wait",
+    "final": "final",
+}
+NOT_OF_THE_PLAN = {"source", "model", "out", "name", "steps", "as_json", "quiet", "plan_words"}
+
+
+def plan_words(flags: dict[str, Any]) -> dict[str, Any]:
+    """The given flags as keyword arguments of `api.train`. Raises `OptionError`."""
+    given = {
+        flag: value
+        for flag, value in flags.items()
+        if value is not None and flag not in NOT_OF_THE_PLAN
+    }
+    words: dict[str, Any] = {}
+    optimiser = {key: given.pop(flag) for flag, key in OPTIMISER.items() if flag in given}
+    schedule = {key: given.pop(flag) for flag, key in SCHEDULE.items() if flag in given}
+    if "milestones" in schedule:
+        schedule["milestones"] = _numbers(schedule["milestones"])
+    if "augment" in given:
+        from hubel.data.augment import Augment
+
+        given["augment"] = Augment.parse(given["augment"])
+    if "size" in given:
+        given["size"] = _size(given["size"])
+    if optimiser:
+        words["optimiser"] = optimiser
+    if schedule:
+        words["schedule"] = schedule
+    return words | given
+
+
+def _numbers(text: str) -> tuple[float, ...]:
+    try:
+        return tuple(float(word) for word in text.split(","))
+    except ValueError:
+        raise OptionError(f"--milestones takes numbers like 0.5,0.75, given {text!r}") from None
+
+
+def _size(text: str) -> tuple[int, int]:
+    found = re.fullmatch(r"(\d+)(?:x(\d+))?", text)
+    if not found or not int(found[1]) or found[2] == "0":
+        raise OptionError(f"--size takes pixels like 64 or 48x64 (height x width), given {text!r}")
+    return int(found[1]), int(found[2] or found[1])
