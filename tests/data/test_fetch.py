@@ -196,7 +196,7 @@ def test_a_folder_that_cannot_be_made(tmp_path, mirror):
         fetch(remote(mirror(CONTENT)), tmp_path / "file/cache")
 
 
-@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full here")  # noqa: PTH110
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full here")
 def test_a_full_disk(tmp_path, mirror):
     (tmp_path / "set.gz.part").symlink_to("/dev/full")
     with pytest.raises(

@@ -88,10 +88,10 @@ class StreamStore(Store):
 
     def __init__(self, source: Source, preprocess: Preprocess, workers: int) -> None:
         super().__init__(source, preprocess)
-        self._order: Sequence[Tensor] = []
+        self._order = _Order()
         self._loader: DataLoader[_Fetched] = DataLoader(
             _Rows(source, preprocess),
-            batch_sampler=_Order(self),
+            batch_sampler=self._order,
             collate_fn=_as_it_is,
             num_workers=workers,
             persistent_workers=workers > 0,
@@ -99,30 +99,26 @@ class StreamStore(Store):
         )
 
     def fetch(self, order: Sequence[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
-        self._order = order
+        self._order.batches = order
         for images, rows, broken in self._loader:
             self.broken.update(broken)
             yield images, rows
-
-    @property
-    def order(self) -> Sequence[Tensor]:
-        return self._order
 
 
 _Fetched = tuple[Tensor, Tensor, list[tuple[int, BrokenImage]]]
 
 
 class _Order:
-    """The store's present order, as DataLoader wants it."""
+    """The rows of the batches to come, as DataLoader wants them; set anew for every epoch."""
 
-    def __init__(self, store: StreamStore) -> None:
-        self._store = store
+    def __init__(self) -> None:
+        self.batches: Sequence[Tensor] = ()
 
     def __iter__(self) -> Iterator[list[int]]:
-        return (rows.tolist() for rows in self._store.order)
+        return (rows.tolist() for rows in self.batches)
 
     def __len__(self) -> int:
-        return len(self._store.order)
+        return len(self.batches)
 
 
 class _Rows(Dataset[_Fetched]):
