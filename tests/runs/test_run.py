@@ -62,7 +62,7 @@ def test_names_that_lead_elsewhere_are_refused(tmp_path, name):
 
 def test_out_is_a_file(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(RunError, match="exists already|cannot make a run folder"):
+    with pytest.raises(RunError, match="it is a file, not a folder"):
         Run.create(tmp_path / "file", "a", "stem")
 
 

@@ -75,6 +75,8 @@ class Run:
         """
         if name is not None and not re.fullmatch(r"[\w][\w.+-]*", name):
             raise RunError(f"run name {name!r}: letters, digits and . _ + - are allowed")
+        if out.exists() and not out.is_dir():
+            raise RunError(f"cannot make a run folder in {out}: it is a file, not a folder")
         try:
             out.mkdir(parents=True, exist_ok=True)
             if name is None:

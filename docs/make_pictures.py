@@ -1,0 +1,148 @@
+"""Draws the pictures of these pages: `python docs/make_pictures.py [folder]`.
+
+All of them come from the code that they explain: the augmentations from `Augment`, the curves
+from `learning_rate` and `MomentumSGD`, the range test from `tune_lr`. A minute at most.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import get_args
+
+import numpy as np
+import torch
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from hubel.api import tune_lr
+from hubel.data import open_source
+from hubel.data.augment import Augment
+from hubel.data.preprocess import Preprocess
+from hubel.train.optimiser import MomentumSGD, set_rate
+from hubel.train.plan import Momentum, Schedule
+from hubel.train.schedule import learning_rate
+
+HERE = Path(__file__).parent / "images"
+WORDS = ("none", "flip", "shift=4", "rotate=20", "scale=0.3", "erase=10", "jitter=0.5", "mixup=0.5")
+SHOWN = ("Sneaker", "Dress", "Bag", "Ankle boot", "T-shirt/top", "Sandal", "Coat", "Trouser")
+SCHEDULES = (
+    ("constant, warmup 0.1", Schedule(name="constant", warmup=0.1)),
+    ("step", Schedule(name="step")),
+    ("cosine", Schedule(name="cosine")),
+    ("one-cycle", Schedule(name="one-cycle")),
+)
+COLOURS = ("#c08a2b", "#b53a2f", "#2c8c57", "#2f6db5")
+SEED = 15  # of the augmentations: one whose draws show what each word does
+
+
+def augmentations(path: Path) -> None:
+    """One row per augmentation word: the same eight images, changed."""
+    images, labels, preprocess = _images()
+    figure = Figure(figsize=(7, 7), dpi=100, layout="constrained")
+    grid = figure.subplots(len(WORDS), len(SHOWN))
+    for row, word in enumerate(WORDS):
+        for axes, image in zip(grid[row], _changed(word, images, labels, preprocess), strict=True):
+            axes.imshow(image[0], cmap="gray", vmin=0, vmax=255, interpolation="nearest")
+            axes.set(xticks=[], yticks=[])
+            axes.spines[:].set_visible(False)
+        grid[row][0].set_ylabel(word, rotation=0, ha="right", va="center", fontsize=11)
+    _save(figure, path)
+
+
+def schedules(path: Path) -> None:
+    """The learning rate over a training of 1,000 steps."""
+    figure, axes = _panel("share of the training", "learning rate / highest")
+    for (name, plan), colour in zip(SCHEDULES, COLOURS, strict=True):
+        rates = [learning_rate(plan, 1.0, step, 1000) for step in range(1000)]
+        axes.plot(np.arange(1000) / 1000, rates, label=name, color=colour, linewidth=2)
+    figure.legend(*axes.get_legend_handles_labels(), loc="outside right", frameon=False)
+    _save(figure, path)
+
+
+def momentum(path: Path) -> None:
+    """How far the four forms step when the rate falls to a tenth under a steady gradient."""
+    figure, axes = _panel("step", "length of the step")
+    for form, colour, width in zip(get_args(Momentum), COLOURS, (2, 2, 2, 5), strict=True):
+        label = "average, rate x 10" if form == "average" else form
+        axes.plot(_steps(form), color=colour, label=label, linewidth=width, zorder=3 - width / 5)
+    axes.axvline(60, color="#bbbbbb", linewidth=1)
+    axes.annotate("rate / 10", (60, 1.08), xytext=(4, 0), textcoords="offset points", fontsize=9)
+    axes.set_ylim(0, 1.2)
+    figure.legend(*axes.get_legend_handles_labels(), loc="outside right", frameon=False)
+    _save(figure, path)
+
+
+def lr_range(path: Path) -> None:
+    """The range test of `lenet5` on the sample, as `hubel tune-lr` draws it."""
+    tune_lr("lenet5", "sample", out=path)
+
+
+PICTURES = {
+    "augment.png": augmentations,
+    "schedules.png": schedules,
+    "momentum.png": momentum,
+    "lr-range.png": lr_range,
+}
+
+
+def main(folder: Path) -> None:
+    """Draw them all into `folder`."""
+    for name, draw in PICTURES.items():
+        draw(folder / name)
+        print(folder / name)
+
+
+def _images() -> tuple[torch.Tensor, torch.Tensor, Preprocess]:
+    """The first image of each shown class: uint8 (N, 1, 28, 28), labels, scaling."""
+    source = open_source("sample")
+    wanted = [source.classes.index(name) for name in SHOWN]
+    rows = [int(np.flatnonzero(source.targets == label)[0]) for label in wanted]
+    images = torch.from_numpy(np.stack([source[row].image for row in rows]))
+    return images, torch.tensor(wanted), Preprocess(1, 28, 28, "stretch", (0.286,), (0.353,))
+
+
+def _changed(
+    word: str, images: torch.Tensor, labels: torch.Tensor, preprocess: Preprocess
+) -> np.ndarray:
+    augment, draw = Augment.parse(word), torch.Generator().manual_seed(SEED)
+    fill = torch.tensor([round(255 * preprocess.mean[0])], dtype=torch.uint8)
+    floats = preprocess.normalise(augment.geometry_and_colour(images, draw, fill))
+    if augment.mixup:
+        floats, _ = augment.mix(floats, labels, 10, draw)
+    return preprocess.denormalise(floats).numpy()
+
+
+def _steps(form: str, steps: int = 120) -> list[float]:
+    """Step lengths at gradient 1, momentum 0.9; `average` at ten times the rate, as it needs."""
+    weight = torch.nn.Parameter(torch.zeros(()))
+    rate = 1.0 if form == "average" else 0.1
+    optimiser = MomentumSGD([weight], rate, 0.9, form)
+    lengths = []
+    for step in range(steps):
+        set_rate(optimiser, rate if step < steps // 2 else rate / 10)
+        before = weight.item()
+        weight.grad = torch.ones(())
+        optimiser.step()
+        lengths.append(before - weight.item())
+    return lengths
+
+
+def _panel(across: str, up: str) -> tuple[Figure, Axes]:
+    figure = Figure(figsize=(7, 3.2), dpi=100, layout="constrained")
+    axes = figure.subplots()
+    axes.set_xlabel(across)
+    axes.set_ylabel(up)
+    axes.grid(alpha=0.2)
+    axes.spines[["top", "right"]].set_visible(False)
+    return figure, axes
+
+
+def _save(figure: Figure, path: Path) -> None:
+    FigureCanvasAgg(figure)
+    figure.savefig(path, format="png")
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]) if sys.argv[1:] else HERE)
