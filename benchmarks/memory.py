@@ -72,9 +72,11 @@ def _words(argv: Sequence[str] | None) -> argparse.Namespace:
 
 
 def _make(folder: Path, count: int) -> None:
-    """count JPEG files in folder/CLASS/, on all cores. What is there already is kept."""
+    """count JPEG files in folder/CLASS/. A folder that is whole is taken as it is."""
     done = folder.with_name(f"{folder.name}.done")
-    if done.exists() and int(done.read_text()) == count:
+    if done.exists():
+        if int(done.read_text()) != count:
+            raise SystemExit(f"{folder} holds {done.read_text()} images: give another --folder")
         return
     data = common.fashion_mnist()
     for name in range(len(data.classes)):
@@ -88,12 +90,11 @@ def _draw(data: ArraySource, folder: Path, number: int) -> None:
     """Image `number`: a real one, in colours and at a place that its number decides."""
     row, again = number % len(data), number // len(data)
     draw = np.random.default_rng(number)
-    dark, light = draw.integers(0, 100, 3), draw.integers(156, 256, 3)
+    dark, light = (tuple(draw.integers(low, low + 100, 3).tolist()) for low in (0, 156))
     grey = Image.fromarray(data.images[row, 0]).resize((SIDE, SIDE), Image.Resampling.BICUBIC)
-    picture = ImageOps.colorize(grey, tuple(map(int, dark)), tuple(map(int, light)))
-    across, down = map(int, draw.integers(-6, 7, 2))
-    picture = picture.transform(
-        picture.size, Image.Transform.AFFINE, (1, 0, across, 0, 1, down), fillcolor=tuple(dark)
+    across, down = draw.integers(-6, 7, 2).tolist()
+    picture = ImageOps.colorize(grey, dark, light).transform(
+        grey.size, Image.Transform.AFFINE, (1, 0, across, 0, 1, down), fillcolor=dark
     )
     picture = ImageOps.mirror(picture) if again % 2 else picture
     picture.save(folder / f"class-{data.targets[row]}" / f"{number:06d}.jpg", quality=85)
