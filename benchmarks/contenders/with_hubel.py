@@ -1,4 +1,8 @@
-"""`hubel train` with tuning on: it chooses precision, memory layout and compilation itself."""
+"""`hubel train` with tuning on: it chooses precision, memory layout and compilation itself.
+
+The epochs are the recipe's, since the choice depends on how long there is to train; the meter has
+enough long before they are over.
+"""
 
 from __future__ import annotations
 
@@ -42,7 +46,6 @@ def main() -> None:
             data,
             tell=watch,
             batch=words.batch,
-            epochs=1000,
             optimiser={"name": "sgd", "lr": 0.01, "momentum": 0.9, "weight_decay": 0.0},
             schedule={"name": "constant"},
             smoothing=0.0,
