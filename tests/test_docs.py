@@ -1,4 +1,4 @@
-"""The pages say what is true: their code runs, their commands parse, their numbers are the code's."""
+"""The pages are true: their code runs, their commands parse, their numbers are the code's."""
 
 import ast
 import contextlib
@@ -51,7 +51,7 @@ def table(page, *columns):
     """Rows of the table whose head starts with these columns: lists of cells, marks taken off."""
     head = "| " + " | ".join(columns)
     lines = page.read_text().split(head, 1)[1].splitlines()[2:]
-    rows = [line for line in lines[: next(i for i, line in enumerate(lines) if not line)]]
+    rows = lines[: lines.index("")]
     return [[cell.strip().replace("`", "") for cell in row.strip("|").split("|")] for row in rows]
 
 
@@ -78,7 +78,7 @@ def desk(tmp_path, monkeypatch):
 
 
 def run_blocks(page, folder):
-    """Run a page's Python blocks in order, in one namespace, and hold their shown output to them."""
+    """Run a page's Python blocks in order, in one namespace; what they say they print must come."""
     text, space = page.read_text(), {"__name__": "__main__"}
     for block in FENCE.finditer(text):
         kind, source = block.groups()
@@ -161,12 +161,14 @@ def command_lines(page):
 
 
 def parse(line, *, whole=True):
-    """Take a command line apart as the command would; a plan's words are checked for their values."""
+    """Take a command line apart as the command would; the words of a plan must be good ones."""
     command, words = COMMAND, shlex.split(line)[1:]
     while words and words[0] in getattr(command, "commands", ()):
         command, words = command.commands[words[0]], words[1:]
-    if not words or "--help" in words:
+    if not words or words[0] in ("--help", "--version"):
         return
+    if hasattr(command, "commands"):  # the word after it is no command: let it complain
+        command.resolve_command(typer.Context(command), words)
     try:
         values = command.make_context("hubel", list(words)).params
     except typer.TyperException as error:
@@ -292,19 +294,22 @@ def source_strings():
 
 
 def says(pieces, message):
-    """Whether a string with these pieces can read so; the message may be cut short.
+    """Whether a string with these literal pieces can read like `message`, which may be cut short.
 
-    A cut inside a placeholder needs more letters in common: nothing proves that what follows it fits.
+    Ten letters in common are asked for; twenty where the cut lies inside a placeholder, for then
+    nothing proves that what follows the last common letter fits.
     """
+    if not message.startswith(pieces[0][: len(message)]):
+        return False
     place = common = 0
-    for position, piece in enumerate(pieces):
+    for piece in pieces:
         found = message.find(piece, place)
-        if found < 0 or (position == 0 and found > 0):
-            cut = next((n for n in range(len(piece), 0, -1) if message.endswith(piece[:n])), 0)
-            whole = cut and (position > 0 or cut == len(message))
-            return common + cut >= (10 if whole else 20) if position or whole else False
+        if found < 0:
+            tail = message[place:]
+            cut = next((n for n in range(len(piece), 0, -1) if tail.endswith(piece[:n])), 0)
+            return common + cut >= (10 if cut else 20)
         place, common = found + len(piece), common + len(piece)
-    return common >= 10 and (not pieces[-1] or place == len(message))
+    return common >= 10 and (place == len(message) or not pieces[-1])
 
 
 def test_every_quoted_message_is_in_the_source():
