@@ -27,7 +27,7 @@ from hubel import api
 from hubel.data.augment import Augment
 from hubel.data.record import ArraySource
 from hubel.session import Event
-from hubel.train.fit import Step
+from hubel.training.fit import Step
 
 
 class Case(NamedTuple):

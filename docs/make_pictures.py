@@ -20,9 +20,9 @@ from hubel.api import tune_lr
 from hubel.data import open_source
 from hubel.data.augment import Augment
 from hubel.data.preprocess import Preprocess
-from hubel.train.optimiser import MomentumSGD, set_rate
-from hubel.train.plan import Momentum, Schedule
-from hubel.train.schedule import learning_rate
+from hubel.training.optimiser import MomentumSGD, set_rate
+from hubel.training.plan import Momentum, Schedule
+from hubel.training.schedule import learning_rate
 
 HERE = Path(__file__).parent / "images"
 WORDS = ("none", "flip", "shift=4", "rotate=20", "scale=0.3", "erase=10", "jitter=0.5", "mixup=0.5")

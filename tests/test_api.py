@@ -12,7 +12,7 @@ from hubel import api
 from hubel.data.record import ArraySource
 from hubel.errors import DataError, HubelError, ModelError, OptionError, RunError, TrainingError
 from hubel.session import Notice
-from hubel.train.fit import Epoch, Step
+from hubel.training.fit import Epoch, Step
 
 QUICK = {"epochs": 2, "batch": 16, "tune": "off"}
 
@@ -226,3 +226,22 @@ def test_callers_switches_and_chance_are_left_alone(tmp_path):
     api.train("softmax", stripes(), out=tmp_path, **QUICK)
     assert torch.rand(3).equal(expected)
     assert not torch.are_deterministic_algorithms_enabled()
+
+
+def test_a_loaded_source_is_found_again(tmp_path, photos, monkeypatch):
+    """The run remembers where the data was opened from, not how it was handed over."""
+    monkeypatch.chdir(tmp_path)
+    data = api.load_data("photos")
+    result = api.train("softmax", data, out=tmp_path / "runs", max_broken=0.2, **QUICK)
+    monkeypatch.chdir(tmp_path / "runs")
+    again = api.load_run(result.folder).evaluate()
+    assert again["test"] == pytest.approx(result.metrics["test"], abs=1e-6)
+
+
+def test_arrays_must_be_given_again(tmp_path):
+    source = stripes()
+    pair = (source.images, source.targets)
+    result = api.train("softmax", pair, out=tmp_path, **QUICK)
+    run = api.load_run(result.folder)
+    with pytest.raises(RunError, match="trained on images given in Python .*give them again"):
+        run.evaluate()

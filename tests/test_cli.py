@@ -118,7 +118,7 @@ def test_every_flag_reaches_the_plan(photos, tmp_path):
 
 def test_every_field_of_the_plan_has_a_flag(capsys):
     from hubel.cli.words import OPTIMISER, SCHEDULE
-    from hubel.train.plan import Optimiser, Plan, Schedule
+    from hubel.training.plan import Optimiser, Plan, Schedule
 
     assert set(OPTIMISER.values()) == set(Optimiser.model_fields)
     assert set(SCHEDULE.values()) == set(Schedule.model_fields)

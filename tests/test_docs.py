@@ -23,8 +23,8 @@ from hubel.data.sets import SETS
 from hubel.errors import OptionError
 from hubel.models.names import MODELS
 from hubel.runs.report.sections import OUTLINES
-from hubel.train.plan import Optimiser, Plan, Schedule, make_plan
-from hubel.train.recipes import recipe
+from hubel.training.plan import Optimiser, Plan, Schedule, make_plan
+from hubel.training.recipes import recipe
 
 ROOT = Path(__file__).parents[1]
 DOCS = sorted((ROOT / "docs").glob("*.md"))

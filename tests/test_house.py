@@ -12,7 +12,7 @@ ORDER = [
     {"engine", "data"},
     {"models"},
     {"tasks"},
-    {"train"},
+    {"training"},
     {"runs"},
     {"probe", "deploy", "lab"},
     {"session"},

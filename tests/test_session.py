@@ -15,9 +15,9 @@ from hubel.errors import DataError
 from hubel.runs.remember import recall, remember, signature
 from hubel.runs.weights import Card
 from hubel.session import choose_preprocess, choose_speed, prepare
-from hubel.train.distribute import Crew
-from hubel.train.plan import make_plan
-from hubel.train.speed import Choice
+from hubel.training.distribute import Crew
+from hubel.training.plan import make_plan
+from hubel.training.speed import Choice
 
 ALONE = Crew(0, 1, torch.device("cpu"))
 
@@ -66,8 +66,9 @@ def test_large_or_mixed_images_come_to_the_models_size(tmp_path):
     large = photos(tmp_path / "large", [(90, 70)] * 20)
     for source in (mixed, large):
         split = Split(np.arange(12), np.arange(12, 16), np.arange(16, 20))
-        found = choose_preprocess(plan_of(), source, split, default_side=48)
-        assert (found.channels, found.height, found.width) == (3, 48, 48)
+        for usual, side in ((28, 64), (96, 96)):
+            found = choose_preprocess(plan_of(), source, split, default_side=usual)
+            assert (found.channels, found.height, found.width) == (3, side, side)
 
 
 def test_the_plans_size_wins_and_grey_stays_grey(tmp_path):

@@ -8,7 +8,7 @@ from rich.console import Console
 
 from hubel.session import Notice, Stage
 from hubel.show import Display, print_table, scores_table
-from hubel.train.fit import Epoch, Step
+from hubel.training.fit import Epoch, Step
 
 RECORD = {
     "run": "runs/x-1",

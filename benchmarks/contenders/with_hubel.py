@@ -12,7 +12,7 @@ import hubel
 from hubel import api
 from hubel.data.augment import Augment
 from hubel.session import Event, Notice
-from hubel.train.fit import Step
+from hubel.training.fit import Step
 
 
 class Enough(Exception):

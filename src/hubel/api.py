@@ -41,13 +41,13 @@ from hubel.session import (
     downloading,
     silent,
 )
-from hubel.train.distribute import Crew, choose_device, join
-from hubel.train.fit import Step, check_broken
-from hubel.train.lr_range import Range, lr_range
-from hubel.train.plan import Plan
-from hubel.train.repeat import repeatable
-from hubel.train.speed import Choice
-from hubel.train.state import State
+from hubel.training.distribute import Crew, choose_device, join
+from hubel.training.fit import Step, check_broken
+from hubel.training.lr_range import Range, lr_range
+from hubel.training.plan import Plan
+from hubel.training.repeat import repeatable
+from hubel.training.speed import Choice
+from hubel.training.state import State
 
 TRAIN_JUDGED = 10_000  # training images that the final score of the training part is taken on
 
@@ -115,7 +115,7 @@ def train(
         data: what `load_data` takes.
         out, name: the run folder is out/name (name: the data's and model's, numbered).
         tell: called with every `Notice`, `Stage`, `Step` and `Epoch`.
-        **words: fields of `hubel.train.plan.Plan` (`epochs`, `batch`, `optimiser={...}`, ...);
+        **words: fields of `hubel.training.plan.Plan` (`epochs`, `batch`, `optimiser={...}`, ...);
             what is not said comes from the model's and the data's recipe.
 
     Raises `HubelError` for mistakes in the words, the data or the model.
@@ -377,6 +377,6 @@ def _describe(setting: Setting) -> dict[str, Any]:
     return {
         "name": source.name,
         "origin": source.origin,
-        "where": setting.plan.source,
+        "where": source.where,
         "count": count,
     }

@@ -15,18 +15,18 @@ from hubel.data.order import derive_seed
 from hubel.data.preprocess import Preprocess
 from hubel.data.record import Source
 from hubel.data.split import Split, make_split
-from hubel.errors import DataError, ModelError, OptionError
+from hubel.errors import DataError, ModelError, OptionError, RunError
 from hubel.models.architecture import Architecture
 from hubel.models.names import default_side
 from hubel.runs.run import Config, Run
 from hubel.runs.weights import Card
 from hubel.session import Setting, Tell, choose_preprocess, downloading, prepare, silent
 from hubel.tasks.classify import logits
-from hubel.train.distribute import Crew, join
-from hubel.train.plan import Plan, make_plan
-from hubel.train.recipes import OPTIMISERS, recipe
+from hubel.training.distribute import Crew, join
+from hubel.training.plan import Plan, make_plan
+from hubel.training.recipes import OPTIMISERS, recipe
 
-Data = str | Path | Source
+Data = str | Path | Source | tuple[Any, Any]
 
 
 def assemble(
@@ -44,7 +44,7 @@ def assemble(
     crew = join(first.device)
     tell = tell if crew.leads else silent
     source = open_source(data, downloading(tell))
-    words = {**words, "source": _spelling(data, source), "model": label}
+    words = {**words, "source": source.where or source.origin, "model": label}
     split = make_split(source, val=first.val, test=first.test, seed=first.seed)
     preprocess = choose_preprocess(first, source, split, default_side(label))
     usual = recipe(label, source, len(split.train), preprocess.height)
@@ -56,7 +56,13 @@ def assemble(
 
 def reopen(run: Run, config: Config, data: Data | None, crew: Crew, tell: Tell) -> Setting:
     """A run's own data, split as it was. Raises `DataError` where images are gone or changed."""
-    source = open_source(config.source["where"] if data is None else data)
+    where = config.source["where"] if data is None else data
+    if where is None:
+        raise RunError(
+            f"{run.folder} was trained on images given in Python ({config.source['name']}): "
+            "give them again as data=..."
+        )
+    source = open_source(where)
     return prepare(config.plan, source, run.split(source), config.card, crew, tell)
 
 
@@ -128,14 +134,6 @@ def _must_fit(net: nn.Module, card: Card) -> None:
             f"the model must answer images {shape} with (2, {len(card.classes)}) logits, "
             f"one per class; it gave {found}"
         )
-
-
-def _spelling(data: str | Path | Source, source: Source) -> str:
-    """How to find the data again: a whole path, a name, or what the source calls itself."""
-    if isinstance(data, str | Path):
-        path = Path(data)
-        return str(path.resolve()) if path.exists() else str(data)
-    return source.origin
 
 
 def _merge(usual: dict[str, Any], words: dict[str, Any]) -> dict[str, Any]:

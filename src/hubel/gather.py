@@ -25,8 +25,8 @@ from hubel.runs.report.evidence import (
 )
 from hubel.session import Setting
 from hubel.tasks.classify import Tally
-from hubel.train.evaluate import evaluate
-from hubel.train.speed import Choice
+from hubel.training.evaluate import evaluate
+from hubel.training.speed import Choice
 
 MISTAKES, SAMPLES, LOOKED_AT, SEEN = 24, 12, 4, 36
 

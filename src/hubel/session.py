@@ -24,13 +24,13 @@ from hubel.errors import BrokenImage, DataError
 from hubel.runs.remember import recall, remember, signature
 from hubel.runs.weights import Card
 from hubel.tasks.classify import Classify
-from hubel.train.distribute import Crew
-from hubel.train.fit import Epoch, Feeds, Step
-from hubel.train.plan import Plan
-from hubel.train.speed import Choice, measure
+from hubel.training.distribute import Crew
+from hubel.training.fit import Epoch, Feeds, Step
+from hubel.training.plan import Plan
+from hubel.training.speed import Choice, measure
 
 STATISTICS_IMAGES = 2000  # the mean of so many images is within 0.2 % of full scale of all
-NATIVE_SIDE = 64  # images of one size, up to this, are taken as they are
+NATIVE_SIDE = 64  # images of one size, up to this, are taken as they are; others come to it
 
 
 @dataclass(frozen=True)
@@ -118,7 +118,8 @@ def choose_preprocess(plan: Plan, source: Source, split: Split, default_side: in
     """Channels, size and scale, from the plan and a look at the training images.
 
     Size: the plan's; else that of the images where all share one of at most 64 pixels a side; else
-    the model's usual one. Raises `DataError` where no image looked at can be read.
+    64 pixels, or the model's usual side where that is larger. Raises `DataError` where no image
+    looked at can be read.
     """
     rng = np.random.default_rng(plan.seed)
     rows = rng.permutation(split.train)[:STATISTICS_IMAGES]
@@ -131,7 +132,8 @@ def choose_preprocess(plan: Plan, source: Source, split: Split, default_side: in
     size = plan.size
     if size is None:
         same = next(iter(shapes)) if len(shapes) == 1 else (NATIVE_SIDE + 1,) * 2
-        size = (same[0], same[1]) if max(same) <= NATIVE_SIDE else (default_side, default_side)
+        side = max(default_side, NATIVE_SIDE)
+        size = (same[0], same[1]) if max(same) <= NATIVE_SIDE else (side, side)
     half = (0.5,) * channels
     plain = Preprocess(channels, size[0], size[1], plan.fit, half, half)
     prepared = np.stack([plain.image(image) for image in images]) / np.float32(255)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 import time
 from collections.abc import Iterable, Sequence
@@ -15,7 +16,7 @@ from rich.table import Table
 
 from hubel.runs.files import finite
 from hubel.session import Event, Notice, Stage
-from hubel.train.fit import Epoch, Step
+from hubel.training.fit import Epoch, Step
 
 PAUSE = 0.1  # seconds between two looks at the bar; a step of a small net takes 0.4 ms
 
@@ -71,7 +72,9 @@ class Display:
             self.console.print(f"{mark}[dim]{_plain(event.text)}[/]")
 
     def result(self, record: dict[str, Any]) -> None:
-        """The end of a training."""
+        """The end of a training; of several processes only the first tells it."""
+        if os.environ.get("RANK", "0") != "0":
+            return
         if self.machine:
             print(json.dumps(finite(record)))
         elif not self.quiet:

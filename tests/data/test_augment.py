@@ -12,7 +12,7 @@ from scipy.ndimage import affine_transform
 
 from hubel.data.augment import DRAWS, Augment
 from hubel.errors import OptionError
-from hubel.train.plan import make_plan
+from hubel.training.plan import make_plan
 
 FILL = torch.tensor([10, 20, 30], dtype=torch.uint8)
 

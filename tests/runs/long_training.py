@@ -8,7 +8,7 @@ import numpy as np
 from hubel import api
 from hubel.data.record import ArraySource
 from hubel.errors import HubelError
-from hubel.train.fit import Step
+from hubel.training.fit import Step
 
 
 def source():

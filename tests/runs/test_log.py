@@ -5,7 +5,7 @@ import json
 import pytest
 
 from hubel.runs.log import Log, read_log
-from hubel.train.fit import Epoch, Step
+from hubel.training.fit import Epoch, Step
 
 
 def step(number, loss=0.5):

@@ -10,8 +10,8 @@ from hubel.models.architecture import Architecture
 from hubel.runs.overview import differences, overview, sparkline
 from hubel.runs.run import Config, Run
 from hubel.runs.weights import Card
-from hubel.train.plan import make_plan
-from hubel.train.speed import Choice
+from hubel.training.plan import make_plan
+from hubel.training.speed import Choice
 
 CARD = Card(
     Architecture("softmax", 2, 1, (4, 4), {}),

@@ -11,9 +11,9 @@ from hubel.errors import RunError
 from hubel.models.architecture import Architecture
 from hubel.runs.run import Config, Run, list_runs
 from hubel.runs.weights import Card
-from hubel.train.plan import make_plan
-from hubel.train.speed import Choice
-from hubel.train.state import State
+from hubel.training.plan import make_plan
+from hubel.training.speed import Choice
+from hubel.training.state import State
 
 PLAN = make_plan(source="x", model="softmax", ema=0.9)
 CARD = Card(

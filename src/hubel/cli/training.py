@@ -33,7 +33,9 @@ MomentumForm = Annotated[
     str | None, _text(help="velocity, average, nesterov or pytorch. Default: nesterov.")
 ]
 Beta2 = Annotated[float | None, _text(help="Second moment of Adam and RMSProp. Default: 0.999.")]
-Eps = Annotated[float | None, _text(help="Added under Adam's and Adagrad's root. Default: 1e-8.")]
+Eps = Annotated[
+    float | None, _text(help="Added to the root in Adam, Adagrad and RMSProp. Default: 1e-8.")
+]
 WeightDecay = Annotated[float | None, _text(help=f"Strength of weight decay. {RECIPE}")]
 Decay = Annotated[str | None, _text(help="l2 (in the gradient) or decoupled. Default: l2.")]
 DecayAll = Annotated[bool | None, _text("--decay-all", help="Decay biases and norms too.")]
@@ -198,7 +200,7 @@ def tune_lr(
         record = {"suggested": found.suggested, "highest": found.highest, "picture": str(out)}
         print(json.dumps(record | {"rates": found.rates, "losses": found.losses}))
     else:
-        print(f"the loss falls fastest at {found.suggested:g}; {found.highest:g} is too high")
+        print(f"the loss falls fastest at {found.suggested:g}; above {found.highest:g} it rises")
         print(f"picture: {found.picture}; train with: --lr {found.suggested:g}")
 
 

@@ -45,16 +45,24 @@ def open_source(
     if isinstance(where, tuple):
         return _open_arrays(where)
     if isinstance(where, str) and where.lower() in SETS:
-        return open_named(where.lower(), progress)
-    path = Path(where).expanduser()
+        source: Source = open_named(where.lower(), progress)
+        source.where = where.lower()
+    else:
+        path = Path(where).expanduser()
+        source = _open_path(path, str(where))
+        source.where = str(path.resolve())
+    return source
+
+
+def _open_path(path: Path, typed: str) -> Source:
     try:
-        if str(where) and path.is_dir():
+        if typed and path.is_dir():
             return _open_folder(path)
         if path.is_file():
             return _open_file(path)
     except OSError as error:  # a name that is too long, a folder that may not be entered
-        raise DataError(f"{str(where)[:80]!r} cannot be looked at ({error.strerror})") from None
-    raise DataError(_no_such(str(where)))
+        raise DataError(f"{typed[:80]!r} cannot be looked at ({error.strerror})") from None
+    raise DataError(_no_such(typed))
 
 
 def _open_arrays(pair: tuple[Any, ...]) -> Source:

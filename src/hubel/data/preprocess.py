@@ -66,8 +66,8 @@ class Preprocess:
 
     def normalise(self, images: torch.Tensor) -> torch.Tensor:
         """uint8 (N, C, H, W) to float32 (x / 255 - mean) / std, on the images' device."""
-        mean, std = _column(self.mean, images.device), _column(self.std, images.device)
-        return torch.addcmul(-mean / std, images.float(), 1 / (255 * std))
+        shift, scale = _line(self.mean, self.std, images.device)
+        return torch.addcmul(shift, images.float(), scale)
 
     def denormalise(self, images: torch.Tensor) -> torch.Tensor:
         """The way back: float32 (N, C, H, W) to uint8, clipped to 0..255."""
@@ -104,6 +104,15 @@ class Preprocess:
 def _column(values: tuple[float, ...], device: torch.device) -> torch.Tensor:
     """Per-channel numbers, shaped to broadcast over (N, C, H, W)."""
     return torch.tensor(values, device=device).view(-1, 1, 1)
+
+
+@lru_cache(maxsize=64)
+def _line(
+    mean: tuple[float, ...], std: tuple[float, ...], device: torch.device
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """(x / 255 - mean) / std as shift + x scale."""
+    means, stds = _column(mean, device), _column(std, device)
+    return -means / stds, 1 / (255 * stds)
 
 
 def _to_pillow(image: NDArray[np.uint8], channels: int) -> Image.Image:

@@ -63,6 +63,7 @@ class Source(ABC):
         targets: int64 (N,).
         parts: (N,) of "train", "val", "test" or "" (not assigned).
         ids: N names, unique.
+        where: the name or whole path that opens it again; None for images given as arrays.
         notice: one line that the user must see (a fallback was taken), else None.
     """
 
@@ -72,6 +73,7 @@ class Source(ABC):
     targets: NDArray[np.int64]
     parts: NDArray[np.str_]
     ids: Sequence[str]
+    where: str | None = None
     notice: str | None = None
 
     def __len__(self) -> int:

@@ -9,7 +9,7 @@ from typing import Any
 from tensorboardX import SummaryWriter
 
 from hubel.runs.files import finite, write_text
-from hubel.train.fit import Epoch, Step
+from hubel.training.fit import Epoch, Step
 
 
 class Log:

@@ -8,7 +8,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from hubel.runs.files import replacing
-from hubel.train.lr_range import Range
+from hubel.training.lr_range import Range
 
 
 def draw_range(found: Range, path: Path) -> Path:

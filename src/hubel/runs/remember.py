@@ -13,7 +13,7 @@ from hubel.data.fetch import cache_folder
 from hubel.errors import RunError
 from hubel.runs.environment import environment
 from hubel.runs.files import read_json, write_json
-from hubel.train.speed import Choice
+from hubel.training.speed import Choice
 
 
 def signature(model: nn.Module, shape: tuple[int, ...], device: torch.device, asked: str) -> str:

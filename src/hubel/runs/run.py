@@ -27,9 +27,9 @@ from hubel.errors import DataError, RunError, unknown
 from hubel.runs.environment import environment
 from hubel.runs.files import read_json, write_json
 from hubel.runs.weights import Card, load_tensors, load_weights, save_tensors, save_weights
-from hubel.train.plan import Plan
-from hubel.train.speed import Choice
-from hubel.train.state import State
+from hubel.training.plan import Plan
+from hubel.training.speed import Choice
+from hubel.training.state import State
 
 KEEP = 2  # checkpoints: the last, and the one before should the last be damaged
 

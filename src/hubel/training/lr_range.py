@@ -17,11 +17,11 @@ from hubel.data.feed import Feed
 from hubel.data.record import Batch
 from hubel.errors import TrainingError
 from hubel.tasks.classify import Classify
-from hubel.train.distribute import Crew
-from hubel.train.plan import Plan
-from hubel.train.speed import Choice
-from hubel.train.state import State
-from hubel.train.update import NotFinite, Update
+from hubel.training.distribute import Crew
+from hubel.training.plan import Plan
+from hubel.training.speed import Choice
+from hubel.training.state import State
+from hubel.training.update import NotFinite, Update
 
 LOWEST, HIGHEST = 1e-6, 10.0
 SMOOTHING = 0.9  # of the running mean that the loss is read from; single batches are too noisy

@@ -3,7 +3,7 @@
 import pytest
 
 from hubel.errors import OptionError
-from hubel.train.plan import Plan, make_plan
+from hubel.training.plan import Plan, make_plan
 
 
 def plan(**words):

@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
 from hubel.errors import RunError
-from hubel.train.optimiser import build_optimiser
-from hubel.train.plan import Plan
+from hubel.training.optimiser import build_optimiser
+from hubel.training.plan import Plan
 
 Record = dict[str, Any]
 COUNTERS = ("step", "epoch", "position", "micro", "drops", "still", "still_drop", "images")

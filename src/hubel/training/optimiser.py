@@ -12,7 +12,7 @@ from typing import Any, overload
 import torch
 from torch import Tensor, nn
 
-from hubel.train.plan import Decay, Momentum, Optimiser
+from hubel.training.plan import Decay, Momentum, Optimiser
 
 
 class MomentumSGD(torch.optim.Optimizer):

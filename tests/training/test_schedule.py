@@ -5,8 +5,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hubel.train.plan import Schedule
-from hubel.train.schedule import learning_rate
+from hubel.training.plan import Schedule
+from hubel.training.schedule import learning_rate
 
 
 def rates(plan, total=100, highest=0.4, drops=0):

@@ -15,11 +15,11 @@ from hubel.data.preprocess import Preprocess
 from hubel.data.record import ArraySource
 from hubel.errors import TrainingError
 from hubel.tasks.classify import Classify
-from hubel.train.distribute import Crew
-from hubel.train.fit import Diverged, Epoch, Feeds, Step, fit
-from hubel.train.plan import make_plan
-from hubel.train.speed import Choice
-from hubel.train.state import State
+from hubel.training.distribute import Crew
+from hubel.training.fit import Diverged, Epoch, Feeds, Step, fit
+from hubel.training.plan import make_plan
+from hubel.training.speed import Choice
+from hubel.training.state import State
 
 CPU = torch.device("cpu")
 ALONE = Crew(0, 1, CPU)

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from hubel.train.doctor import bad_parameters, diagnose, first_bad_layer
+from hubel.training.doctor import bad_parameters, diagnose, first_bad_layer
 
 TARGETS = torch.tensor([0, 1, 2, 0])
 

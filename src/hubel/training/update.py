@@ -6,6 +6,7 @@ A step that meets NaN or infinity, or runs out of memory, leaves the weights as 
 from __future__ import annotations
 
 import contextlib
+import functools
 import math
 from dataclasses import dataclass
 
@@ -16,11 +17,11 @@ from hubel.data.order import derive_seed
 from hubel.data.record import Batch
 from hubel.errors import TrainingError
 from hubel.tasks.classify import Classify
-from hubel.train.distribute import Crew
-from hubel.train.optimiser import apply_decay, decay_form, set_rate
-from hubel.train.plan import Plan
-from hubel.train.speed import Choice
-from hubel.train.state import State
+from hubel.training.distribute import Crew
+from hubel.training.optimiser import apply_decay, decay_form, set_rate
+from hubel.training.plan import Plan
+from hubel.training.speed import Choice
+from hubel.training.state import State
 
 
 class NotFinite(Exception):
@@ -108,7 +109,7 @@ class Update:
         the whole batch's loss whatever the cut (batch norm, which sees the parts, excepted).
         """
         self.seed()
-        self.state.optimiser.zero_grad(set_to_none=True)
+        self._forget_gradients()
         if not self.state.model.training:
             self.state.model.train()
         loss = torch.zeros((), device=batch.images.device)
@@ -119,7 +120,9 @@ class Update:
                 with self.choice.autocast(x.device):
                     outputs = self.forward(self.choice.layout(x))
                     terms = self.task.loss(outputs, t)
-                part = torch.stack(list(terms.values())).sum() * (len(x) / len(batch))
+                part = functools.reduce(torch.add, terms.values())
+                if len(pieces) > 1:
+                    part = part * (len(x) / len(batch))
                 part.backward()  # type: ignore[no-untyped-call]
             loss += part.detach()
             hits += self.task.hits(outputs, t)
@@ -141,9 +144,14 @@ class Update:
         if self.buffers:
             torch._foreach_copy_(self.buffers, self.buffers_before)
 
+    def _forget_gradients(self) -> None:
+        """As the optimiser's zero_grad does, without its profiler's 0.1 ms."""
+        for weight in self.weights:
+            weight.grad = None
+
     def _halve(self) -> str:
         self._restore_buffers()
-        self.state.optimiser.zero_grad(set_to_none=True)
+        self._forget_gradients()
         if self.state.micro == 1:
             raise TrainingError(
                 "out of memory with a single image: use a smaller --size or a smaller model"

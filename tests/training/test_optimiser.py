@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from hubel.train.optimiser import MomentumSGD, apply_decay, build_optimiser, set_rate
-from hubel.train.plan import Optimiser
+from hubel.training.optimiser import MomentumSGD, apply_decay, build_optimiser, set_rate
+from hubel.training.plan import Optimiser
 
 
 def walk(optimiser, weights, steps=5, rates=None):

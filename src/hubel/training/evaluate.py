@@ -9,8 +9,8 @@ from torch import Tensor, nn
 
 from hubel.data.feed import Feed
 from hubel.tasks.classify import Classify, Tally
-from hubel.train.distribute import Crew
-from hubel.train.speed import Choice
+from hubel.training.distribute import Crew
+from hubel.training.speed import Choice
 
 
 def evaluate(

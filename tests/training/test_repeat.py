@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from hubel.train.repeat import repeatable
+from hubel.training.repeat import repeatable
 
 
 def switches():

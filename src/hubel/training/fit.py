@@ -23,14 +23,14 @@ from hubel.data.feed import Feed
 from hubel.data.record import Batch
 from hubel.errors import TrainingError
 from hubel.tasks.classify import Classify
-from hubel.train.distribute import Crew
-from hubel.train.doctor import Diagnosis, diagnose
-from hubel.train.evaluate import evaluate
-from hubel.train.plan import Plan
-from hubel.train.schedule import learning_rate
-from hubel.train.speed import Choice
-from hubel.train.state import Best, State, Sums
-from hubel.train.update import NotFinite, Outcome, Update
+from hubel.training.distribute import Crew
+from hubel.training.doctor import Diagnosis, diagnose
+from hubel.training.evaluate import evaluate
+from hubel.training.plan import Plan
+from hubel.training.schedule import learning_rate
+from hubel.training.speed import Choice
+from hubel.training.state import Best, State, Sums
+from hubel.training.update import NotFinite, Outcome, Update
 
 
 @dataclass(frozen=True, slots=True)

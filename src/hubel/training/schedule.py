@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from hubel.train.plan import Schedule
+from hubel.training.plan import Schedule
 
 START = 1 / 25  # one-cycle begins at this share of its highest rate (Smith & Topin 2018)
 DEFAULT_WARMUP = {"one-cycle": 0.25}

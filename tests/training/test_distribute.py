@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import load_file
 
 from hubel.errors import OptionError
-from hubel.train.distribute import Crew, choose_device
+from hubel.training.distribute import Crew, choose_device
 
 SCRIPT = Path(__file__).with_name("crew_training.py")
 

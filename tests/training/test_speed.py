@@ -5,8 +5,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from hubel.train import speed
-from hubel.train.speed import Choice, measure
+from hubel.training import speed
+from hubel.training.speed import Choice, measure
 
 
 @pytest.fixture

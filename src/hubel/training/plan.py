@@ -25,7 +25,7 @@ class Part(BaseModel):
 
 
 class Optimiser(Part):
-    """How a gradient becomes a step. Formulas in `train/optimiser.py`."""
+    """How a gradient becomes a step. Formulas in `training/optimiser.py`."""
 
     name: OptimiserName = "sgd"
     lr: float = Field(0.1, gt=0, allow_inf_nan=False)
