@@ -192,6 +192,7 @@ def test_divergence_keeps_state_and_batch(tmp_path):
         ({"model": "compact", "batch": 1}, OptionError, "batch norm cannot learn from one image"),
         ({"name": "../x"}, RunError, "letters, digits"),
         ({"model": nn.Linear(3, 3)}, ModelError, "cannot take images"),
+        ({"model": nn.Sequential(nn.AdaptiveAvgPool2d((1, 2)), nn.Flatten())}, ModelError, "par"),
         ({"model": nn.Flatten()}, ModelError, r"\(2, 2\) logits.*it gave \(2, 256\)"),
     ],
 )  # fmt: skip

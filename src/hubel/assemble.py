@@ -107,6 +107,8 @@ def make_net(model: str | nn.Module, card: Card, plan: Plan) -> nn.Module:
         torch.manual_seed(derive_seed(plan.seed, "weights"))
         net = card.architecture.build()
     _must_fit(net, card)
+    if not any(p.requires_grad for p in net.parameters()):
+        raise ModelError("the model has no parameter to train: every one is frozen, or it has none")
     norms = any(isinstance(m, nn.modules.batchnorm._BatchNorm) for m in net.modules())
     if norms and math.ceil(plan.batch / plan.accumulate) == 1:
         raise OptionError(

@@ -71,13 +71,12 @@ class Update:
                     raise
                 note = self._halve()
         gradients = [w.grad for w in self.weights if w.grad is not None]
-        total = torch.nn.utils.get_total_norm(gradients)
-        loss_value, norm = torch.stack([loss.float(), total.float()]).tolist()
+        loss_value, norm = _read(loss, gradients)
         if not (math.isfinite(loss_value) and math.isfinite(norm)):
             self._restore_buffers()
             raise NotFinite(loss_value, norm)
-        if self.plan.clip is not None:
-            torch.nn.utils.clip_grads_with_norm_(self.weights, self.plan.clip, total)
+        if self.plan.clip is not None and norm > self.plan.clip:
+            torch._foreach_mul_(gradients, self.plan.clip / norm)
         set_rate(self.state.optimiser, rate)
         apply_decay(self.state.optimiser, self.decay)
         self.state.optimiser.step()
@@ -164,6 +163,13 @@ class Update:
             f"a step still takes {self.plan.batch}, so the result stays comparable"
             + (" (batch norm sees the smaller groups)" if _has_batch_norm(self.state.model) else "")
         )
+
+
+@torch.no_grad()
+def _read(loss: Tensor, gradients: list[Tensor]) -> tuple[float, float]:
+    """The loss and the gradients' global norm, in one trip from the device."""
+    value, *norms = torch.stack([loss, *torch._foreach_norm(gradients)]).tolist()
+    return value, math.hypot(*norms)
 
 
 def _has_batch_norm(model: nn.Module) -> bool:

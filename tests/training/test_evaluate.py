@@ -1,0 +1,58 @@
+"""Judging a model: every image once, in eval mode, nothing changed."""
+
+import numpy as np
+import torch
+from torch import nn
+
+from hubel.data.feed import Feed, MemoryStore
+from hubel.data.preprocess import Preprocess
+from hubel.data.record import ArraySource
+from hubel.tasks.classify import Classify
+from hubel.training.distribute import Crew
+from hubel.training.evaluate import evaluate
+
+CPU = torch.device("cpu")
+TASK = Classify(("a", "b", "c"))
+
+
+def feed(count=50, batch=16):
+    draw = np.random.default_rng(0)
+    images = draw.integers(0, 256, (count, 1, 4, 4), dtype=np.uint8)
+    targets = draw.integers(0, 3, count)
+    source = ArraySource(images, targets, TASK.classes, name="n", origin="o")
+    store = MemoryStore(source, Preprocess(1, 4, 4, "stretch", (0.5,), (0.5,)), CPU)
+    return Feed(store, torch.arange(count), torch.from_numpy(targets), 3, batch, CPU)
+
+
+def net():
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Flatten(), nn.BatchNorm1d(16), nn.Dropout(0.5), nn.Linear(16, 3))
+
+
+def test_the_tally_is_that_of_all_images_at_once():
+    model, judged = net(), feed()
+    tally = evaluate(model, TASK, judged, Crew(0, 1, CPU))
+    batch = next(feed(batch=50).batches())
+    with torch.no_grad():
+        outputs = model.eval()(batch.images)
+    right = (outputs.argmax(1) == batch.targets).double().mean().item()
+    assert tally.count == 50
+    assert TASK.scores(tally)["accuracy"] == right
+
+
+def test_every_row_is_told_once_with_probabilities():
+    rows, sums = [], []
+    evaluate(
+        net(), TASK, feed(), Crew(0, 1, CPU),
+        each=lambda r, p: (rows.extend(r.tolist()), sums.extend(p.sum(1).tolist())),
+    )  # fmt: skip
+    assert rows == list(range(50))
+    np.testing.assert_allclose(sums, 1, rtol=1e-5)
+
+
+def test_mode_and_statistics_stay():
+    model = net().train()
+    before = {name: t.clone() for name, t in model.state_dict().items()}
+    evaluate(model, TASK, feed(), Crew(0, 1, CPU))
+    assert model.training
+    assert all(t.equal(before[name]) for name, t in model.state_dict().items())

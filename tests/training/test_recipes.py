@@ -1,0 +1,42 @@
+"""Recipes: every named model and data set gets words that make a valid plan."""
+
+import numpy as np
+import pytest
+
+from hubel.data.augment import Augment
+from hubel.data.files import FileSource
+from hubel.data.record import ArraySource
+from hubel.models.names import MODELS
+from hubel.training.plan import make_plan
+from hubel.training.recipes import DATA, LEAST, MOST, OPTIMISERS, recipe
+
+
+def arrays(name):
+    return ArraySource(np.zeros((2, 1, 8, 8), np.uint8), np.zeros(2), ("a",), name=name, origin="")
+
+
+@pytest.mark.parametrize("model", [*MODELS, "mine.py:net"])
+@pytest.mark.parametrize("name", [*DATA, "other"])
+def test_every_recipe_is_a_plan(model, name):
+    words = recipe(model, arrays(name), images=1000, side=28)
+    assert make_plan(source="s", model=model, **words).epochs >= 1
+
+
+@pytest.mark.parametrize("name", OPTIMISERS)
+def test_every_optimiser_has_a_usual_rate(name):
+    words = recipe("compact", arrays("x"), 1000, 28)
+    words["optimiser"] = {**words["optimiser"], **OPTIMISERS[name]}
+    assert make_plan(source="s", model="compact", **words).optimiser.name == name
+
+
+def test_few_images_are_gone_through_more_often_within_bounds():
+    epochs = [recipe("compact", arrays("x"), n, 28)["epochs"] for n in (10, 55_000, 1_200_000)]
+    assert epochs == [MOST, 12, LEAST]
+
+
+def test_digits_are_never_mirrored_and_photos_shift_with_their_size(tmp_path):
+    assert not recipe("lenet5", arrays("mnist"), 1000, 28)["augment"].flip
+    assert recipe("lenet5", arrays("fashion-mnist"), 1000, 28)["augment"].flip
+    photos = FileSource(tmp_path, ["a.png"], np.zeros(1), ("a",), name="p", origin="p")
+    assert recipe("compact", photos, 100, 64)["augment"] == Augment(flip=True, shift=8)
+    assert recipe("compact", arrays("unknown"), 100, 64)["augment"] == Augment()
