@@ -18,6 +18,7 @@ ORDER = [
     {"session"},
     {"assemble", "gather"},
     {"api"},
+    {"examine"},
     {"web"},
     {"show"},
     {"cli"},

@@ -4,6 +4,7 @@
     data = hubel.load_data("photos/")
     result = hubel.train("compact", data, epochs=20)
     run = hubel.load_run(result.folder)
+    look = hubel.look(run.model, images, labels)  # every operator, its values, its gradients
 
 Names are imported when they are first used, so that `hubel --help` does not wait for PyTorch.
 """
@@ -17,6 +18,10 @@ if TYPE_CHECKING:
     from hubel.api import LoadedRun, Result, Tuned, load_data, load_run, resume, train, tune_lr
     from hubel.data.record import ArraySource, Batch, Sample, Source
     from hubel.deploy.predictor import Prediction, Predictor
+    from hubel.engine.backprop import rules
+    from hubel.engine.check import check
+    from hubel.engine.expression import expression
+    from hubel.engine.look import Look, look
     from hubel.errors import HubelError
     from hubel.models.names import build
 
@@ -26,6 +31,10 @@ _HOMES = {
     ),
     "hubel.data.record": ("ArraySource", "Batch", "Sample", "Source"),
     "hubel.deploy.predictor": ("Prediction", "Predictor"),
+    "hubel.engine.backprop": ("rules",),
+    "hubel.engine.check": ("check",),
+    "hubel.engine.expression": ("expression",),
+    "hubel.engine.look": ("Look", "look"),
     "hubel.errors": ("HubelError",),
     "hubel.models.names": ("build",),
 }  # fmt: skip
@@ -36,6 +45,7 @@ __all__ = [
     "Batch",
     "HubelError",
     "LoadedRun",
+    "Look",
     "Prediction",
     "Predictor",
     "Result",
@@ -43,9 +53,13 @@ __all__ = [
     "Source",
     "Tuned",
     "build",
+    "check",
+    "expression",
     "load_data",
     "load_run",
+    "look",
     "resume",
+    "rules",
     "train",
     "tune_lr",
 ]

@@ -153,6 +153,8 @@ def choose_speed(setting: Setting, model: nn.Module) -> Choice:
     """
     plan, crew = setting.plan, setting.crew
     plain = Choice(precision="bf16" if plan.precision == "bf16" else "fp32")
+    if plan.engine == "explicit":
+        return replace(plain, why="by hubel's own formulas, forward and backward, without autograd")
     if plan.tune == "off":
         return replace(plain, why="not measured (--tune off)")
     if crew.world > 1:

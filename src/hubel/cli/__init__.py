@@ -12,7 +12,7 @@ from typing import Any
 
 import typer
 
-from hubel.cli import data, runs, training
+from hubel.cli import data, inside, runs, training
 from hubel.errors import HubelError, nearest
 
 OVERVIEW = """Convolutional neural networks you can see through.
@@ -21,6 +21,8 @@ OVERVIEW = """Convolutional neural networks you can see through.
   hubel train                        the sample that comes along, trained and explained
   hubel train photos/ --epochs 20    your images: one sub-folder per class
   hubel predict runs/photos-compact-1 new.jpg
+  hubel look runs/photos-compact-1 new.jpg      every operator of one pass, laid open
+  hubel check resnet20               its gradients, proven
 
 A source is an image folder, a CSV/TSV manifest, an .npz, IDX or CIFAR files, or a name
 ('hubel data list'). Every command has --help.
@@ -35,6 +37,7 @@ app = typer.Typer(
 )
 training.register(app)
 runs.register(app)
+inside.register(app)
 app.add_typer(data.app, name="data")
 
 

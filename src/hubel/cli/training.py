@@ -72,7 +72,12 @@ Precision = Annotated[str | None, _text(help="auto (measured), fp32 or bf16. Def
 Tune = Annotated[
     str | None, _text(help="on: measure how steps run fastest; off: plain. Default: on.")
 ]
-Engine = Annotated[str | None, _text(help="auto or torch. Default: auto.")]
+Engine = Annotated[
+    str | None,
+    _text(
+        help="auto, torch, or explicit: by hubel's own formulas, without autograd. Default: auto."
+    ),
+]
 Workers = Annotated[
     int | None, _text(help="Processes that decode large data. Default: one a core.")
 ]

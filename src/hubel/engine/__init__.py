@@ -1,1 +1,1 @@
-"""The mathematics of the layers: forward, backward and cost of each op. Knows no model."""
+"""Any PyTorch network, op by op: values forward, gradients backward, each by a readable formula."""

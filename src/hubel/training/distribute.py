@@ -40,6 +40,22 @@ class Crew:
             return shared.to(sums.device)
         return sums
 
+    def average(self, tensors: list[Tensor]) -> None:
+        """Every tensor becomes its mean over the crew, in one exchange."""
+        if self.world > 1 and tensors:
+            whole = torch.cat([t.reshape(-1) for t in tensors])
+            dist.all_reduce(whole)
+            whole /= self.world
+            means = torch.split(whole, [t.numel() for t in tensors])
+            for tensor, mean in zip(tensors, means, strict=True):
+                tensor.copy_(mean.view_as(tensor))
+
+    def spread(self, tensors: list[Tensor]) -> None:
+        """Every tensor becomes what it is in the first process (running statistics)."""
+        if self.world > 1:
+            for tensor in tensors:
+                dist.broadcast(tensor, 0)
+
     def any(self, flag: bool) -> bool:
         """Whether anyone's flag is up; all of the crew get the same answer."""
         return flag if self.world == 1 else bool(self.total(torch.tensor(float(flag))) > 0)

@@ -14,7 +14,7 @@ Momentum = Literal["velocity", "average", "nesterov", "pytorch"]
 Decay = Literal["l2", "decoupled"]
 ScheduleName = Literal["constant", "step", "plateau", "cosine", "one-cycle"]
 Precision = Literal["auto", "fp32", "bf16"]
-Engine = Literal["auto", "torch"]
+Engine = Literal["auto", "torch", "explicit"]
 Tune = Literal["on", "off"]
 
 

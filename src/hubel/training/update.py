@@ -5,8 +5,6 @@ A step that meets NaN or infinity, or runs out of memory, leaves the weights as 
 
 from __future__ import annotations
 
-import contextlib
-import functools
 import math
 from dataclasses import dataclass
 
@@ -19,6 +17,7 @@ from hubel.errors import TrainingError
 from hubel.tasks.classify import Classify
 from hubel.training.distribute import Crew
 from hubel.training.optimiser import apply_decay, decay_form, set_rate
+from hubel.training.passes import make_pass
 from hubel.training.plan import Plan
 from hubel.training.speed import Choice
 from hubel.training.state import State
@@ -51,7 +50,7 @@ class Update:
         self, state: State, task: Classify, plan: Plan, choice: Choice, crew: Crew
     ) -> None:
         self.state, self.task, self.plan, self.choice, self.crew = state, task, plan, choice, crew
-        self.forward = choice.prepare(crew.wrap(state.model))
+        self.take = make_pass(state.model, task, plan, choice, crew)
         self.weights = [p for group in state.optimiser.param_groups for p in group["params"]]
         self.decay = decay_form(plan.optimiser)
         self.buffers = list(state.model.buffers())  # batch norm's running statistics
@@ -115,23 +114,10 @@ class Update:
         hits = torch.zeros((), dtype=torch.int64, device=batch.images.device)
         pieces = self.pieces(batch)
         for number, (x, t) in enumerate(pieces, start=1):
-            with self._hold_sync(number < len(pieces)):
-                with self.choice.autocast(x.device):
-                    outputs = self.forward(self.choice.layout(x))
-                    terms = self.task.loss(outputs, t)
-                part = functools.reduce(torch.add, terms.values())
-                if len(pieces) > 1:
-                    part = part * (len(x) / len(batch))
-                part.backward()  # type: ignore[no-untyped-call]
-            loss += part.detach()
+            outputs, part = self.take(x, t, len(x) / len(batch), last=number == len(pieces))
+            loss += part
             hits += self.task.hits(outputs, t)
         return loss, hits
-
-    def _hold_sync(self, hold: bool) -> contextlib.AbstractContextManager[None]:
-        """Several processes exchange gradients at the last micro-batch only."""
-        if hold and self.crew.world > 1:
-            return self.forward.no_sync()  # type: ignore[operator, no-any-return]
-        return contextlib.nullcontext()
 
     @torch.no_grad()
     def _keep_buffers(self) -> None:

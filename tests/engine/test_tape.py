@@ -1,0 +1,1161 @@
+"""Programs that are hard to follow: writes in place, shared memory, control flow, strange calls."""
+
+import contextlib
+import copy
+import gc
+import weakref
+
+import pytest
+import torch
+import torch.nn.functional as F
+from against import assert_same, autograds_of, check_against_autograd, gradients_of, largest_error
+from nets import NETS
+from torch import nn
+from torch.nn.modules import module as hooks
+from torch.utils.checkpoint import checkpoint
+
+from hubel.engine.backprop import backpropagate
+from hubel.engine.tape import Tape
+from hubel.errors import ModelError
+
+WAYS = [(kernels, guard) for kernels in ("math", "torch") for guard in ("below", "inference")]
+every_way = pytest.mark.parametrize(("kernels", "guard"), WAYS)
+
+
+def noise(*shape, seed=0):
+    chance = torch.Generator().manual_seed(seed)
+    return torch.randn(shape, generator=chance, dtype=torch.float64)
+
+
+# ---- programs of one input, (4, 6) numbers, and one weight, (6, 6)
+
+PROGRAMS = {}
+OVERWRITES = set()  # those that torch refuses: what it saved is written over
+
+
+def program(f):
+    """Register a function of (x, w) that gives any tensor: its gradients will be compared."""
+    PROGRAMS[f.__name__.replace("_", " ")] = f
+    return f
+
+
+def overwriting(f):
+    OVERWRITES.add(f.__name__.replace("_", " "))
+    return f
+
+
+@program
+def relu_in_place(x, w):
+    y = x @ w
+    F.relu(y, inplace=True)
+    return y * y
+
+
+@program
+def addition_in_place(x, w):
+    y = x @ w
+    y += x
+    return y * y
+
+
+@program
+def addition_in_place_of_itself(x, w):
+    y = x @ w
+    y += y
+    return y * y
+
+
+@program
+def a_slice_scaled_in_place(x, w):
+    y = x @ w
+    y[:, :2] *= 2
+    return y.sin()
+
+
+@program
+def a_slice_that_grows_by_another_slice(x, w):
+    y = x @ w
+    y[:, 1:] += y[:, :-1].clone()
+    return y.sin()
+
+
+@program
+def zeros_that_are_filled_in_part(x, w):
+    o = torch.zeros(4, 9, dtype=x.dtype)
+    o[:, :6] = x @ w
+    return o.cos()
+
+
+@program
+def zeros_that_are_filled_twice(x, w):
+    o = x.new_zeros(4, 6)
+    o[:, :4] = (x @ w)[:, :4]
+    o[:, 2:] = x[:, 2:]
+    return o.cos()
+
+
+@program
+def clamp_in_place(x, w):
+    y = x @ w
+    y.clamp_(-0.5, 0.7)
+    return y * x
+
+
+@program
+@overwriting
+def a_chain_in_place(x, w):
+    y = x @ w
+    y.sigmoid_().mul_(3).add_(x).tanh_()
+    return y * y
+
+
+@program
+@overwriting
+def what_sigmoid_saved_is_overwritten(x, w):
+    y = x @ w
+    s = torch.sigmoid(y)
+    y.mul_(5)
+    t = s * 1
+    s.zero_()
+    return t * y
+
+
+@program
+@overwriting
+def what_a_product_saved_is_overwritten(x, w):
+    y = x.clone()
+    z = y @ w
+    y.fill_(3.0)
+    return z + y
+
+
+@program
+@overwriting
+def what_a_convolution_saved_is_overwritten(x, w):
+    image = x.reshape(1, 1, 4, 6) * 1.0
+    y = F.conv2d(image, w[:3, :3].reshape(1, 1, 3, 3))
+    image.zero_()
+    return y.exp().sum() + image.sum()
+
+
+@program
+def the_original_is_written_through_a_view(x, w):
+    y = x @ w
+    v = y.view(-1)
+    v[:6] = 1.0
+    v[6:12].mul_(2)
+    return y * y
+
+
+@program
+def a_view_sees_what_is_written_to_the_original(x, w):
+    y = x @ w
+    v = y.t()
+    y[0] = x[0] * 3
+    return v * v
+
+
+@program
+def two_views_that_overlap(x, w):
+    y = x @ w
+    left, right = y[:, :4], y[:, 2:]
+    left *= 2
+    right += 1
+    left.tanh_()
+    return left.sum(1) * right.sum(1) + y.sum(1)
+
+
+@program
+def a_view_of_a_view_is_written(x, w):
+    y = x @ w
+    v = y[1:].view(3, 2, 3)[:, 0]
+    before = v * 1
+    v.mul_(before)
+    return y.sum(0) * before.sum()
+
+
+@program
+def a_detached_alias_is_written(x, w):
+    y = x @ w
+    z = y * 2
+    y.detach().zero_()
+    return z * z
+
+
+@program
+@overwriting
+def rows_written_in_a_loop(x, w):
+    out = torch.empty(4, 6, dtype=x.dtype)
+    for i in range(4):
+        out[i] = torch.tanh(x[i] @ w) * (out[i - 1] if i else 1)
+    return out
+
+
+@program
+def cells_written_in_a_loop(x, w):
+    out = torch.zeros(3, 2, dtype=x.dtype)
+    for i in range(3):
+        for j in range(2):
+            out[i, j] = (x[i] * w[j]).sum()
+    return out.sigmoid()
+
+
+@program
+def axes_inserted_and_exchanged_in_place(x, w):
+    y = x @ w
+    y.unsqueeze_(0).transpose_(1, 2)
+    return (y[0] @ x).sin()
+
+
+@program
+def squeezed_and_transposed_in_place(x, w):
+    y = (x @ w).unsqueeze(0)
+    y.squeeze_(0).t_()
+    y.mul_(x.t())
+    return y * y
+
+
+@program
+def written_at_indices(x, w):
+    y = x @ w
+    y[torch.tensor([0, 2])] = x[:2] * 3
+    y[torch.tensor([1, 3]), torch.tensor([5, 0])] = x[0, :2]
+    return y.sin()
+
+
+@program
+def written_where_a_mask_is_true(x, w):
+    y = x @ w
+    y[x > 0] = 0.5
+    y[x < -1] *= 2
+    return y.sin()
+
+
+@program
+def added_at_indices(x, w):
+    y = x @ w
+    y.index_put_((torch.tensor([1, 1, 2]),), x[:3], accumulate=True)
+    y.index_add_(0, torch.tensor([0, 0]), x[1:3])
+    return y.sin()
+
+
+@program
+def masked_fill_in_place(x, w):
+    scores = x @ w
+    scores.masked_fill_(torch.ones(4, 6).triu(1).bool(), -1e9)
+    return scores.softmax(1) @ w
+
+
+@program
+def scattered_in_place(x, w):
+    index = torch.tensor([[0, 2, 2], [1, 0, 3]])
+    y = torch.zeros_like(x).scatter_add_(1, index, (x @ w)[:2, :3])
+    return y.sin() + x
+
+
+@program
+def copied_into_a_buffer_in_reverse(x, w):
+    y = x @ w
+    buffer = torch.zeros_like(y)
+    buffer.copy_(y.flip(1))
+    y.copy_(buffer * x)
+    return y.sin()
+
+
+@program
+@overwriting
+def division_and_subtraction_in_place(x, w):
+    y = x @ w
+    y -= y.mean(1, keepdim=True)
+    y /= (y * y).sum(1, keepdim=True).sqrt()
+    return y * x
+
+
+@program
+@overwriting
+def powers_in_place(x, w):
+    y = (x @ w).abs()
+    y.pow_(2).add_(1).sqrt_().reciprocal_()
+    y.addcmul_(x, x, value=0.3)
+    return y.exp_()
+
+
+@program
+def a_constant_written_over_everything(x, w):
+    y = x @ w
+    z = y.sum()
+    y.zero_()
+    return y + z
+
+
+@program
+def a_step_in_no_grad(x, w):
+    with torch.no_grad():
+        scale = (x @ w).abs().max()
+    return x @ w / scale
+
+
+@program
+def a_function_without_gradient(x, w):
+    @torch.no_grad()
+    def norm(t):
+        return t.square().sum().sqrt()
+
+    return x @ w / norm(w)
+
+
+@program
+def straight_through_by_detach(x, w):
+    y = torch.sigmoid(x @ w)
+    hard = (y > 0.5).to(y.dtype)
+    return (hard - y.detach() + y) * x
+
+
+@program
+def grad_switched_on_inside_off(x, w):
+    with torch.no_grad():
+        a = x * 2
+        with torch.enable_grad():
+            b = x @ w
+    return b * a
+
+
+@program
+def way_chosen_by_item(x, w):
+    y = x @ w
+    return y.sin() if y.sum().item() > 0 else y.cos()
+
+
+@program
+def loop_as_long_as_the_data_says(x, w):
+    y = x
+    while float(y.detach().abs().max()) > 0.5:
+        y = (y @ w).tanh() * 0.6
+    return y
+
+
+@program
+def unbound_rows(x, w):
+    a, b, c, d = (x @ w).unbind()
+    return a * b + c.sin() - d
+
+
+@program
+def a_single_image_unbound(x, w):
+    (image,) = (x @ w).unsqueeze(0).unbind(0)
+    return image * image
+
+
+@program
+def a_single_part_of_a_split(x, w):
+    (y,) = (x @ w).split(4)
+    return y * y
+
+
+@program
+def uneven_parts(x, w):
+    a, b = (x @ w).split([2, 4], 1)
+    c, d = b.chunk(2, 1)
+    return a * c - d.exp()
+
+
+@program
+def an_unused_part(x, w):
+    values, _ = (x @ w).sort(1, descending=True)
+    return values[:, :2].sin()
+
+
+@program
+def the_same_tensor_twice(x, w):
+    y = x @ w
+    return torch.cat([y, y], 1) * torch.stack([y, x], 1).flatten(1)
+
+
+@program
+def an_input_that_is_not_used(x, w):
+    return w.sin()
+
+
+@program
+def integers_on_the_way(x, w):
+    best = (x @ w).argmax(1)
+    return x.gather(1, best[:, None]) * w[best].sum(1, keepdim=True)
+
+
+@program
+def a_functional_call_of_a_layer(x, w):
+    layer = nn.Linear(6, 6, bias=False).double()
+    return torch.func.functional_call(layer, {"weight": w}, (x,)).tanh()
+
+
+@program
+def einsum_and_broadcasting(x, w):
+    y = torch.einsum("ni,ij,nj->n", x, w, x)
+    return y[:, None, None] * w + x[:, None]
+
+
+@program
+def windows_as_a_view(x, w):
+    return (x @ w).unfold(1, 3, 2).sum(-1).sin()
+
+
+@program
+def a_diagonal_written_in_place(x, w):
+    y = w * 1
+    y.diagonal().mul_(2)
+    return x @ y
+
+
+@program
+def a_number_from_a_shape_and_a_tensor_from_a_number(x, w):
+    return (x @ w) * x.size(0) + torch.tensor(3.0, dtype=x.dtype) * x.mean().reshape(1)
+
+
+@program
+def expanded_then_summed(x, w):
+    y = (x @ w).mean(1, keepdim=True).expand(4, 6)
+    return y * x
+
+
+@program
+def types_there_and_back(x, w):
+    y = (x @ w).float().double()
+    return y * 2.0
+
+
+def loss_of(function):
+    def call(model, x, w):
+        y = function(x, w)
+        return (y * noise(*y.shape, seed=9)).sum()
+
+    return call
+
+
+def check_program(name, **options):
+    return check_against_autograd(
+        loss_of(PROGRAMS[name]),
+        [noise(4, 6), noise(6, 6, seed=1)],
+        tolerance=1e-6 if "types" in name else 1e-10,
+        overwrites=name in OVERWRITES,
+        **options,
+    )
+
+
+def every_program_in_every_way():
+    for name in PROGRAMS:
+        for kernels, guard in WAYS:
+            yield pytest.param(name, kernels, guard)
+
+
+@pytest.mark.parametrize(("name", "kernels", "guard"), list(every_program_in_every_way()))
+def test_a_program_has_autograds_gradients(name, kernels, guard):
+    check_program(name, kernels=kernels, guard=guard)
+
+
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_a_program_runs_alike_when_every_value_is_kept(name):
+    tape = check_program(name, keep="all")
+    numbers = {n for r in tape.records for n in (*r.inputs, *r.outputs) if n is not None}
+    assert numbers <= tape.kept.keys()
+
+
+@pytest.mark.parametrize("name", sorted(OVERWRITES))
+def test_torch_itself_refuses_a_program_that_overwrites_what_was_saved(name):
+    inputs = [noise(4, 6), noise(6, 6, seed=1)]
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        autograds_of(loss_of(PROGRAMS[name]), None, inputs)
+
+
+@every_way
+def test_parts_of_a_split_can_be_written_to(kernels, guard):
+    """torch refuses it; the same function without writes is the reference."""
+
+    def in_place(model, x, w):
+        y = x @ w
+        one, other = y.split([2, 4], 1)
+        one *= 2
+        other += 1
+        return (y * y).sum() + one.sum()
+
+    def plainly(model, x, w):
+        y = x @ w
+        one, other = y.split([2, 4], 1)
+        return (torch.cat([one * 2, other + 1], 1) ** 2).sum() + 2 * one.sum()
+
+    inputs = [noise(4, 6), noise(6, 6, seed=1)]
+    _, theirs, _ = autograds_of(plainly, None, inputs)
+    _, _, ours = gradients_of(in_place, None, inputs, kernels=kernels, guard=guard)
+    assert_same(ours, theirs)
+
+
+@every_way
+def test_rows_from_unbind_can_be_written_to(kernels, guard):
+    def in_place(model, x, w):
+        y = x @ w
+        for row in y.unbind(0):
+            row.mul_(row.sum())
+        return y.square().sum()
+
+    def plainly(model, x, w):
+        y = x @ w
+        return (y * y.sum(1, keepdim=True)).square().sum()
+
+    inputs = [noise(4, 6), noise(6, 6, seed=1)]
+    _, theirs, _ = autograds_of(plainly, None, inputs)
+    _, _, ours = gradients_of(in_place, None, inputs, kernels=kernels, guard=guard)
+    assert_same(ours, theirs)
+
+
+# ---- models
+
+
+class Shared(nn.Module):
+    """One layer used three times, its weight tied to a fourth."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Linear(6, 6)
+        self.last = nn.Linear(6, 6, bias=False)
+        self.last.weight = self.layer.weight
+
+    def forward(self, x):
+        for _ in range(3):
+            x = torch.tanh(self.layer(x))
+        return self.last(x)
+
+
+def total(model, *inputs):
+    y = model(*inputs)
+    return (y * noise(*y.shape, seed=9).to(y.dtype)).sum()
+
+
+def double(model):
+    torch.manual_seed(3)
+    for p in model.parameters():
+        nn.init.normal_(p, std=0.4)
+    return model.double()
+
+
+@every_way
+def test_a_shared_and_a_tied_parameter_get_the_sum_of_all_uses(kernels, guard):
+    tape = check_against_autograd(
+        total, [noise(4, 6)], double(Shared()), kernels=kernels, guard=guard
+    )
+    assert set(tape.watched.values()) == {"layer.weight", "layer.bias", "input0"}
+
+
+@every_way
+def test_a_module_that_stands_twice_in_a_sequence(kernels, guard):
+    layer = nn.Linear(6, 6)
+    model = double(nn.Sequential(layer, nn.ReLU(inplace=True), layer, nn.Sigmoid()))
+    check_against_autograd(total, [noise(4, 6)], model, kernels=kernels, guard=guard)
+
+
+def test_a_frozen_parameter_gets_no_gradient():
+    model = double(nn.Sequential(nn.Linear(6, 5), nn.Tanh(), nn.Linear(5, 3)))
+    model[0].weight.requires_grad_(False)
+    _, _, ours = gradients_of(total, model, [noise(4, 6)])
+    assert ours.keys() == {"0.bias", "2.weight", "2.bias", "input0"}
+    check_against_autograd(total, [noise(4, 6)], model)
+
+
+def test_nothing_is_recorded_before_the_first_parameter_that_learns():
+    model = double(nn.Sequential(nn.Linear(6, 5), nn.Tanh(), nn.Linear(5, 3)))
+    model[0].requires_grad_(False)
+    with Tape(model) as tape:
+        value = total(model, noise(4, 6))
+    assert backpropagate(tape, value).keys() == {"2.weight", "2.bias"}
+    assert tape.records[0].path == "2"
+
+
+class Checkpointed(nn.Module):
+    def __init__(self, reentrant):
+        super().__init__()
+        self.one, self.two = nn.Linear(6, 6), nn.Linear(6, 3)
+        self.reentrant = reentrant
+
+    def forward(self, x):
+        x = checkpoint(lambda t: torch.tanh(self.one(t)), x, use_reentrant=self.reentrant)
+        return self.two(x)
+
+
+@every_way
+@pytest.mark.parametrize("reentrant", [True, False])
+def test_checkpointing_changes_nothing(reentrant, kernels, guard):
+    model = double(Checkpointed(reentrant))
+    check_against_autograd(total, [noise(4, 6)], model, kernels=kernels, guard=guard)
+
+
+class Cosine(nn.Module):
+    def forward(self, x):
+        return F.cosine_similarity(x[:2], x[2:]) + F.pairwise_distance(x[:2], x[2:]) + x.norm()
+
+
+# Layers that torch builds in unusual ways: parametrised weights, packed sequences, own functions.
+UNUSUAL = {
+    "weight norm": (lambda: nn.utils.parametrizations.weight_norm(nn.Linear(6, 3)), (4, 6)),
+    "spectral norm": (lambda: nn.utils.parametrizations.spectral_norm(nn.Linear(6, 3)), (4, 6)),
+    "spectral norm of a convolution": (
+        lambda: nn.utils.parametrizations.spectral_norm(nn.Conv2d(2, 3, 3)), (2, 2, 5, 4),
+    ),
+    "orthogonal": (lambda: nn.utils.parametrizations.orthogonal(nn.Linear(6, 6)), (4, 6)),
+    "tracked instance norm": (
+        lambda: nn.InstanceNorm2d(3, affine=True, track_running_stats=True), (2, 3, 4, 5),
+    ),
+    "single image": (lambda: nn.Sequential(nn.Conv2d(2, 3, 3), nn.MaxPool2d(2)), (2, 6, 6)),
+    "fold and unfold": (lambda: nn.Sequential(nn.Unfold(2), nn.Fold((4, 3), 2)), (2, 3, 4, 3)),
+    "same padding that is uneven": (lambda: nn.Conv2d(2, 3, (2, 4), padding="same"), (2, 2, 5, 6)),
+    "reflected padding": (
+        lambda: nn.Conv2d(2, 3, 3, padding=1, padding_mode="reflect"), (2, 2, 5, 6),
+    ),
+    "channels last": (
+        lambda: nn.Sequential(nn.Conv2d(2, 8, 3, bias=False), nn.BatchNorm2d(8), nn.ReLU6(True)).to(
+            memory_format=torch.channels_last
+        ),
+        (2, 2, 5, 6),
+    ),
+    "fractional pooling": (
+        lambda: nn.FractionalMaxPool2d(2, output_ratio=0.6), (2, 3, 7, 6),
+    ),
+    "soft min and glu": (lambda: nn.Sequential(nn.GLU(), nn.Softmin(1)), (4, 6)),
+    "prelu per channel": (lambda: nn.PReLU(3), (2, 3, 4)),
+    "channel shuffle": (lambda: nn.Sequential(nn.ChannelShuffle(2), nn.Tanh()), (2, 4, 3, 3)),
+    "adaptive pooling": (lambda: nn.AdaptiveMaxPool2d((2, 3)), (2, 3, 5, 7)),
+    "cosine similarity": (Cosine, (4, 6)),
+}  # fmt: skip
+
+
+@every_way
+@pytest.mark.parametrize("name", UNUSUAL)
+def test_an_unusual_layer_has_autograds_gradients(name, kernels, guard):
+    build, shape = UNUSUAL[name]
+    torch.manual_seed(0)
+    model = build().double()
+    options = {"kernels": kernels, "guard": guard}
+    check_against_autograd(total, [noise(*shape)], model, tolerance=1e-9, **options)
+
+
+@every_way
+@pytest.mark.parametrize("kind", [nn.LSTM, nn.GRU, nn.RNN])
+def test_a_recurrent_net_over_packed_sequences(kind, kernels, guard):
+    model = double(kind(6, 3, batch_first=True, bidirectional=True))
+
+    def call(model, x):
+        packed = nn.utils.rnn.pack_padded_sequence(x, [4, 2], batch_first=True)
+        y, _ = nn.utils.rnn.pad_packed_sequence(model(packed)[0], batch_first=True)
+        return (y * noise(*y.shape, seed=2)).sum()
+
+    check_against_autograd(call, [noise(2, 4, 6)], model, kernels=kernels, guard=guard)
+
+
+class Reversed(torch.autograd.Function):
+    """The identity whose gradient is turned round and scaled: domain adaptation does this."""
+
+    @staticmethod
+    def forward(ctx, x, strength):
+        ctx.strength = strength
+        return x.view_as(x)
+
+    @staticmethod
+    def backward(ctx, dy):
+        return -ctx.strength * dy, None
+
+
+class Doubled(torch.autograd.Function):
+    """Two inputs, two outputs, something saved: and a backward that is not the true slope."""
+
+    @staticmethod
+    def forward(ctx, x, w):
+        ctx.save_for_backward(x, w)
+        return x @ w, x * 2
+
+    @staticmethod
+    def backward(ctx, dy, dz):
+        x, w = ctx.saved_tensors
+        return dy @ w.t() * 7 + dz.sign(), x.t() @ dy + 1
+
+
+@every_way
+def test_a_function_with_a_backward_of_its_own_keeps_it(kernels, guard):
+    def call(model, x, w):
+        return (Reversed.apply(x.sin(), 0.3) @ w).sum()
+
+    inputs = [noise(4, 6), noise(6, 6, seed=1)]
+    tape = check_against_autograd(call, inputs, kernels=kernels, guard=guard)
+    assert [r.spelling for r in tape.records if r.borrowed] == ["python.Reversed"]
+
+
+@every_way
+def test_a_function_of_two_inputs_and_two_outputs_keeps_its_backward(kernels, guard):
+    def call(model, x, w):
+        y, z = Doubled.apply(x.sin(), w)
+        return (y * y).sum() + (z * noise(4, 6, seed=4)).sum()
+
+    inputs = [noise(4, 6), noise(6, 6, seed=1)]
+    check_against_autograd(call, inputs, kernels=kernels, guard=guard)
+
+
+bound_early = Reversed.apply  # as code that defines a function likes to name it
+
+
+@every_way
+def test_a_function_that_was_named_before_the_tape_keeps_its_backward(kernels, guard):
+    def call(model, x, w):
+        return (bound_early(x.sin(), 0.3) @ w).sum()
+
+    inputs = [noise(4, 6), noise(6, 6, seed=1)]
+    check_against_autograd(call, inputs, kernels=kernels, guard=guard)
+
+
+@pytest.mark.parametrize(
+    ("name", "call"),
+    [
+        ("local_response_norm", lambda x: F.local_response_norm(x, 3)),
+        ("local_response_norm", nn.LocalResponseNorm(3)),
+        ("softsign", F.softsign),
+        ("power_pool", lambda x: F.lp_pool2d(x, 2.0, 2)),
+    ],
+)
+def test_functions_that_torch_writes_in_python_are_one_record(name, call):
+    x = noise(2, 4, 4, 6)
+    tape = check_against_autograd(lambda model, x: (call(x) ** 2).sum(), [x])
+    assert tape.records[0].op.name == name
+
+
+@every_way
+def test_only_one_output_of_a_function_is_used(kernels, guard):
+    def call(model, x, w):
+        return Doubled.apply(x.sin(), w)[0].square().sum()
+
+    inputs = [noise(4, 6), noise(6, 6, seed=1)]
+    torch.manual_seed(0)
+    _, _, ours = gradients_of(call, None, inputs, kernels=kernels, guard=guard)
+    _, theirs, _ = autograds_of(call, None, inputs)
+    assert_same(ours, theirs)
+
+
+@every_way
+@pytest.mark.parametrize(
+    "layer", [nn.Dropout(0.4), nn.Dropout2d(0.4), nn.AlphaDropout(0.3), nn.FeatureAlphaDropout(0.3)]
+)
+def test_chance_falls_as_it_does_without_the_tape(layer, kernels, guard):
+    model = double(nn.Sequential(nn.Conv2d(2, 5, 3), layer, nn.Tanh(), nn.Conv2d(5, 2, 1)))
+    check_against_autograd(total, [noise(3, 2, 6, 5)], model, kernels=kernels, guard=guard)
+
+
+@every_way
+def test_a_borrowed_random_operator_draws_the_same_numbers_both_ways(kernels, guard):
+    def call(model, x):
+        return (F.rrelu(x * 2, 0.1, 0.4, training=True) * noise(4, 6, seed=2)).sum()
+
+    tape = check_against_autograd(call, [noise(4, 6)], kernels=kernels, guard=guard)
+    assert any(r.borrowed for r in tape.records)
+
+
+@every_way
+def test_gumbel_softmax_draws_as_it_does_without_the_tape(kernels, guard):
+    def call(model, x):
+        return (F.gumbel_softmax(x.sin(), tau=0.7) * noise(4, 6, seed=2)).sum()
+
+    check_against_autograd(call, [noise(4, 6)], kernels=kernels, guard=guard)
+
+
+@every_way
+@pytest.mark.parametrize("momentum", [0.1, None])
+def test_running_statistics_move_once_and_as_torchs(momentum, kernels, guard):
+    model = double(nn.Sequential(nn.Conv2d(2, 3, 3), nn.BatchNorm2d(3, momentum=momentum)))
+    twin = copy.deepcopy(model)
+    x = noise(4, 2, 6, 5)
+    for step in range(2):
+        total(twin, x + step)
+        gradients_of(total, model, [x + step], kernels=kernels, guard=guard)
+    assert int(model[1].num_batches_tracked) == 2
+    torch.testing.assert_close(model[1].running_mean, twin[1].running_mean)
+    torch.testing.assert_close(model[1].running_var, twin[1].running_var)
+
+
+@every_way
+def test_multi_head_attention_in_eval_mode(kernels, guard):
+    attention = double(nn.MultiheadAttention(6, 2, batch_first=True)).eval()
+
+    def call(model, x):
+        y, weights = model(x, x, x)
+        return (y * noise(2, 4, 6, seed=1)).sum() + (weights * noise(2, 4, 4, seed=2)).sum()
+
+    tape = check_against_autograd(call, [noise(2, 4, 6)], attention, kernels=kernels, guard=guard)
+    assert not [r for r in tape.records if r.borrowed]
+
+
+@every_way
+def test_a_transformer_layer_in_eval_mode(kernels, guard):
+    layer = double(nn.TransformerEncoderLayer(6, 2, 8, batch_first=True)).eval()
+    check_against_autograd(total, [noise(2, 4, 6)], layer, kernels=kernels, guard=guard)
+
+
+@every_way
+def test_bfloat16_by_autocast_comes_close(kernels, guard):
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv2d(2, 6, 3), nn.BatchNorm2d(6), nn.ReLU(), nn.Flatten(),
+                          nn.Linear(72, 4))  # fmt: skip
+
+    def call(model, x):
+        with torch.autocast("cpu", torch.bfloat16):
+            return F.cross_entropy(model(x), torch.tensor([0, 3, 1]))
+
+    x = noise(3, 2, 6, 5).float()
+    _, value, ours = gradients_of(call, copy.deepcopy(model), [x], kernels=kernels, guard=guard)
+    expected, theirs, _ = autograds_of(call, model, [x])
+    torch.testing.assert_close(value, expected, rtol=0.02, atol=0.02)
+    top = max(float(g.abs().max()) for g in theirs.values())
+    assert ours["4.weight"].dtype == torch.float32
+    assert_same(ours, theirs, tolerance=0.05, floor=0.1 * top)
+
+
+# ---- where the tape is called from
+
+
+@pytest.mark.parametrize("kernels", ["math", "torch"])
+@pytest.mark.parametrize(
+    "context",
+    [torch.no_grad, torch.enable_grad, lambda: torch.inference_mode(False)],
+    ids=["no_grad", "enable_grad", "inference_mode off"],
+)
+def test_the_callers_context_does_not_matter(context, kernels):
+    model, x = double(Shared()), noise(4, 6)
+    _, theirs, _ = autograds_of(total, model, [x])
+    with context():
+        _, _, ours = gradients_of(total, model, [x], kernels=kernels)
+    assert_same(ours, theirs)
+
+
+@every_way
+def test_a_second_tape_on_the_same_tensors_starts_afresh(kernels, guard):
+    model, x = double(Shared()), noise(4, 6)
+    options = {"kernels": kernels, "guard": guard}
+    first, value, ours = gradients_of(total, model, [x], **options)
+    _, _, again = gradients_of(total, model, [x], **options)
+    later = backpropagate(first, value)
+    for name, gradient in ours.items():
+        assert torch.equal(gradient, again[name])
+        assert torch.equal(gradient, later[name])
+
+
+def test_a_value_of_an_older_tape_is_a_constant_to_the_next():
+    x, w = noise(4, 6), noise(6, 6, seed=1)
+    with Tape(watch={"x": x}) as older:
+        hidden = (x @ w).tanh()
+    with Tape(watch={"w": w}) as newer:
+        value = (hidden @ w).sum()
+    found = backpropagate(newer, value)
+    assert found.keys() == {"w"}
+    torch.testing.assert_close(found["w"], hidden.sum(0)[:, None].expand(6, 6))
+    assert len(older.records) == 2
+
+
+def test_a_tensor_that_is_watched_later_is_followed_from_then_on():
+    x, w = noise(4, 6), noise(6, 6, seed=1)
+    with Tape() as tape:
+        hidden = x @ w
+        tape.watch({"hidden": hidden})
+        value = hidden.square().sum()
+    found = backpropagate(tape, value)
+    torch.testing.assert_close(found["hidden"], 2 * hidden)
+    assert len(tape.records) == 2
+
+
+def test_the_gradient_of_an_output_can_come_from_outside():
+    x, w = noise(4, 6), noise(6, 6, seed=1)
+    with Tape(watch={"w": w}) as tape:
+        y = (x @ w).sin()
+    dy = noise(4, 6, seed=2)
+    torch.testing.assert_close(backpropagate(tape, y, dy)["w"], x.t() @ (dy * (x @ w).cos()))
+
+
+def test_saved_values_are_let_go_of_when_asked():
+    x, w = noise(4, 6), noise(6, 6, seed=1)
+    with Tape(watch={"w": w}) as tape:
+        y = (x @ w).sin().sum()
+    backpropagate(tape, y, free=True)
+    assert all(record.saved == () for record in tape.records)
+    assert tape.saved_bytes() == 0
+
+
+# ---- what the records say
+
+
+class Nested(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.body = nn.ModuleDict({"inner": nn.Sequential(nn.Linear(6, 5), nn.ReLU())})
+        self.head = nn.Linear(5, 3)
+
+    def forward(self, x):
+        x = self.body["inner"](x)
+        x = x * 2
+        return self.head(x).sum()
+
+
+def test_records_know_the_module_they_ran_in():
+    model, x = double(Nested()), noise(4, 6)
+    with Tape(model) as tape:
+        (model(x) * 2).sin()
+    assert [(r.op.name, r.path) for r in tape.records] == [
+        ("linear", "body.inner.0"),
+        ("relu", "body.inner.1"),
+        ("multiply", ""),
+        ("linear", "head"),
+        ("sum", ""),
+        ("multiply", ""),
+        ("sin", ""),
+    ]
+
+
+def test_a_module_made_on_the_way_is_called_by_its_class():
+    x = noise(4, 6)
+    with Tape(watch={"x": x}) as tape:
+        nn.Tanh()(x)
+    assert tape.records[0].path == "Tanh"
+
+
+def test_records_know_shapes_options_and_what_needs_a_gradient():
+    model = double(nn.Conv2d(2, 3, 3, stride=2, padding=1))
+    with Tape(model) as tape:
+        model(noise(4, 2, 6, 5))
+    (record,) = tape.records
+    assert record.op.name == "conv"
+    assert record.spelling == "aten.conv2d.default"
+    assert record.shapes.inputs == ((4, 2, 6, 5), (3, 2, 3, 3), (3,))
+    assert record.shapes.outputs == ((4, 3, 3, 3),)
+    assert record.options["stride"] == (2, 2)
+    assert record.needs == (False, True, True)
+
+
+def test_records_know_their_source_line_and_their_seconds():
+    x = noise(4, 6)
+    with Tape(watch={"x": x}, lines=True, clock=True) as tape:
+        F.relu(x)
+    assert tape.records[0].line.startswith("test_tape.py:")
+    assert tape.records[0].seconds > 0
+
+
+def test_a_value_that_is_kept_survives_later_writes():
+    x, w = noise(4, 6), noise(6, 6, seed=1)
+    with Tape(watch={"x": x}, keep="all") as tape:
+        y = x @ w
+        view = y[1]
+        y.relu_()
+        y += 1
+        view.zero_()
+    outputs = {
+        r.op.name: tape.kept[r.outputs[0]] for r in tape.records if r.op.name != "overwritten"
+    }
+    product = x @ w
+    assert torch.equal(outputs["matmul"], product)
+    assert torch.equal(outputs["relu"], product.relu())
+    assert torch.equal(outputs["add"], product.relu() + 1)
+    assert not y[1].any()
+    assert torch.equal(tape.kept[tape.values.number(y)], y)
+    assert torch.equal(tape.kept[tape.values.number(view)], view)
+
+
+def test_watched_values_are_kept_as_they_were_given():
+    x = noise(4, 6)
+    given = x.clone()
+    with Tape(watch={"x": x}, keep="all") as tape:
+        first = tape.values.number(x)
+        x.mul_(2)
+    assert torch.equal(tape.kept[first], given)
+    assert torch.equal(tape.kept[tape.values.number(x)], given * 2)
+
+
+def test_writing_into_a_watched_tensor_keeps_the_gradient_of_its_first_value():
+    x = noise(4, 6)
+    with Tape(watch={"x": x}) as tape:
+        x.mul_(3)
+        value = x.square().sum()
+    torch.testing.assert_close(backpropagate(tape, value)["x"], 6 * x)
+
+
+def test_statistics_are_those_of_the_outputs():
+    x, w = noise(4, 6), noise(6, 6, seed=1)
+    with Tape(watch={"x": x}, keep="statistics") as tape:
+        F.relu_(x @ w)
+    relu = tape.records[-1].statistics[0]
+    expected = (x @ w).relu()
+    assert relu.mean == pytest.approx(float(expected.mean()))
+    assert relu.std == pytest.approx(float(expected.std(correction=0)))
+    assert (relu.low, relu.high) == (0, float(expected.max()))
+    assert relu.zeros == float((expected == 0).double().mean())
+    assert not tape.kept
+
+
+def saved_by_autograd(model, value):
+    """Bytes of the different memories that autograd's graph holds, parameters aside."""
+    sizes, known = {}, {p.untyped_storage()._cdata for p in model.parameters()}
+
+    def pack(t):
+        if t.untyped_storage()._cdata not in known:
+            sizes[t.untyped_storage()._cdata] = (t, t.untyped_storage().nbytes())
+        return t
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda t: t):
+        kept = value()
+    assert kept.requires_grad
+    return sum(size for _, size in sizes.values())
+
+
+@pytest.mark.parametrize("kernels", ["math", "torch"])
+def test_a_resnet_saves_about_as_much_as_autograd_does(kernels):
+    net = NETS["resnet"]
+    model, inputs, labels = net.make(0, torch.float32)
+    inputs = [torch.randn(8, 3, 32, 32)]
+    labels = torch.arange(8)
+    theirs = saved_by_autograd(model, lambda: net.value(model, inputs, labels))
+    theirs -= inputs[0].untyped_storage().nbytes()
+    with Tape(model, kernels=kernels) as tape:
+        net.value(model, inputs, labels)
+    assert 0.5 * theirs < tape.saved_bytes() < 1.1 * theirs
+
+
+def test_values_that_nobody_needs_are_let_go_of():
+    x = torch.randn(100, 1000)
+    with Tape(watch={"x": x}) as tape:
+        y = x
+        for _ in range(10):
+            y = y + 1
+    assert tape.saved_bytes() == 0
+
+
+# ---- what the tape leaves behind
+
+
+def state_of_torch():
+    return (
+        dict(hooks._global_forward_hooks),
+        dict(hooks._global_forward_pre_hooks),
+        [vars(kind).get("apply") for kind in torch.autograd.Function.__mro__],
+        torch.backends.mha.get_fastpath_enabled(),
+        torch.is_grad_enabled(),
+        torch.is_inference_mode_enabled(),
+    )
+
+
+@every_way
+def test_the_tape_leaves_torch_as_it_was(kernels, guard):
+    before = state_of_torch()
+    gradients_of(total, double(Shared()), [noise(4, 6)], kernels=kernels, guard=guard)
+    assert state_of_torch() == before
+    x = noise(3).requires_grad_()
+    (gradient,) = torch.autograd.grad((x * x).sum(), x)
+    assert torch.equal(gradient, 2 * x)
+
+
+class Failing(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.inner = nn.Linear(6, 6)
+
+    def forward(self, x):
+        self.inner(x)
+        raise KeyError("lost")
+
+
+@every_way
+def test_the_tape_leaves_torch_as_it_was_after_an_exception(kernels, guard):
+    before = state_of_torch()
+    with pytest.raises(KeyError):
+        gradients_of(total, double(Failing()), [noise(4, 6)], kernels=kernels, guard=guard)
+    assert state_of_torch() == before
+
+
+@every_way
+def test_an_exception_that_the_net_catches_leaves_the_paths_right(kernels, guard):
+    failing, layer = double(Failing()), double(nn.Linear(6, 6))
+    model = nn.ModuleDict({"failing": failing, "layer": layer})
+    with Tape(model, kernels=kernels, guard=guard) as tape:
+        with contextlib.suppress(KeyError):
+            failing(noise(4, 6))
+        layer(noise(4, 6))
+    assert [r.path for r in tape.records] == ["failing.inner", "layer"]
+
+
+def test_the_tape_changes_neither_inputs_nor_parameters_nor_gradients():
+    model, x = double(Shared()), noise(4, 6)
+    before = copy.deepcopy(model.state_dict())
+    gradients_of(total, model, [x])
+    assert torch.equal(x, noise(4, 6))
+    for name, value in model.state_dict().items():
+        assert torch.equal(value, before[name])
+    assert all(p.grad is None and p.requires_grad for p in model.parameters())
+
+
+def test_training_goes_on_after_a_tape():
+    model, x = double(Shared()), noise(4, 6)
+    gradients_of(total, model, [x])
+    total(model, x).backward()
+    twin = double(Shared())
+    total(twin, x).backward()
+    for ours, theirs in zip(model.parameters(), twin.parameters(), strict=True):
+        assert torch.equal(ours.grad, theirs.grad)
+
+
+def test_results_of_a_tape_can_be_used_under_autograd():
+    model, x = double(Shared()), noise(4, 6)
+    with Tape(model):
+        y = model(x)
+    w = noise(6, 6, seed=1).requires_grad_()
+    (gradient,) = torch.autograd.grad((y @ w).sum(), w)
+    torch.testing.assert_close(gradient, y.sum(0)[:, None].expand(6, 6))
+
+
+def test_a_tape_that_is_gone_frees_its_memory():
+    x = noise(4, 6)
+    with Tape(watch={"x": x}, keep="all") as tape:
+        x.sin()
+    alive = weakref.ref(tape)
+    del tape
+    gc.collect()
+    assert alive() is None
+
+
+# ---- what is refused
+
+
+@every_way
+def test_complex_numbers_are_refused(kernels, guard):
+    with pytest.raises(ModelError, match="complex"):
+        gradients_of(
+            lambda model, x: torch.fft.fft(x).abs().sum(), None, [noise(4, 6)],
+            kernels=kernels, guard=guard,
+        )  # fmt: skip
+
+
+def test_an_out_argument_is_refused():
+    def call(model, x):
+        y = x * 1
+        torch.sin(x, out=y)
+        return y.sum()
+
+    with pytest.raises(ModelError, match="out="):
+        gradients_of(call, None, [noise(4, 6)])
+
+
+def test_gradients_agree_with_those_of_a_longer_way_round():
+    """Nothing of torch's is asked here: two programs of one function have one gradient."""
+    x, w = noise(4, 6), noise(6, 6, seed=1)
+
+    def in_place(model, x, w):
+        out = torch.zeros(4, 6, dtype=x.dtype)
+        for i in range(4):
+            out[i].add_(x[i] @ w)
+        out[:, ::2].mul_(3)
+        return out.square().sum()
+
+    def plainly(model, x, w):
+        scale = torch.tensor([3.0, 1.0, 3.0, 1.0, 3.0, 1.0], dtype=x.dtype)
+        return ((x @ w) * scale).square().sum()
+
+    ours = gradients_of(in_place, None, [x, w])[2]
+    other = gradients_of(plainly, None, [x, w])[2]
+    for name, gradient in ours.items():
+        assert largest_error(gradient, other[name]) < 1e-14
