@@ -20,6 +20,7 @@ from hubel.api import tune_lr
 from hubel.data import open_source
 from hubel.data.augment import Augment
 from hubel.data.preprocess import Preprocess
+from hubel.engine.expression import expression
 from hubel.training.optimiser import MomentumSGD, set_rate
 from hubel.training.plan import Momentum, Schedule
 from hubel.training.schedule import learning_rate
@@ -79,7 +80,13 @@ def lr_range(path: Path) -> None:
     tune_lr("lenet5", "sample", out=path)
 
 
+def expression_graph(path: Path) -> None:
+    """The lectures' f = (x + y) z, values and gradients."""
+    _save(expression("(x + y) * z", x=-2, y=5, z=-4).figure(), path)
+
+
 PICTURES = {
+    "expression.png": expression_graph,
     "augment.png": augmentations,
     "schedules.png": schedules,
     "momentum.png": momentum,

@@ -16,7 +16,9 @@ import hubel
 from hubel.data.record import ArraySource
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
-SCRIPTS = ("accuracy", "augment", "first_run", "memory", "overhead", "peers", "startup")
+SCRIPTS = (
+    "accuracy", "augment", "explicit", "first_run", "memory", "overhead", "peers", "startup",
+)  # fmt: skip
 
 
 @pytest.fixture
@@ -175,3 +177,11 @@ def test_images_made_for_the_memory_benchmark_differ(load, tmp_path):
     assert len({path.read_bytes() for path in made}) == 3
     with Image.open(made[0]) as picture:
         assert (picture.size, picture.mode) == ((96, 96), "RGB")
+
+
+def test_a_step_by_the_engine_is_timed_and_weighed(load):
+    found = load("explicit").measure("lenet5", 2, 1, 28, rounds=1)
+    assert found["milliseconds"].keys() == {"autograd", "torch", "math"}
+    assert found["ratios"]["math"]["median"] > 0
+    kept = found["kept_mib"]
+    assert kept["torch"] == pytest.approx(kept["autograd"], rel=0.2)

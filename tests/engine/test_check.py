@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
-from nets import NETS
+from small_nets import NETS
 from torch import nn
 
 from hubel.engine.backprop import rules

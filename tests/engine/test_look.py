@@ -3,8 +3,8 @@
 import copy
 import re
 
-import nets
 import pytest
+import small_nets as nets
 import torch
 import torch.nn.functional as F
 from torch import nn

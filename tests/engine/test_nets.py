@@ -4,7 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from against import assert_same, autograds_of, gradients_of
-from nets import NETS
+from small_nets import NETS
 
 # A bias before batch norm has a true gradient of 0, of which only rounding is seen: no deviation
 # is measured by less than this share of the largest gradient of the net.

@@ -1,7 +1,7 @@
 """Other ways back: against module hooks, the definition, and conservation of relevance."""
 
-import nets
 import pytest
+import small_nets as nets
 import torch
 import torch.nn.functional as F
 from torch import nn

@@ -9,7 +9,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from against import assert_same, autograds_of, check_against_autograd, gradients_of, largest_error
-from nets import NETS
+from small_nets import NETS
 from torch import nn
 from torch.nn.modules import module as hooks
 from torch.utils.checkpoint import checkpoint

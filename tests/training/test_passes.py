@@ -51,24 +51,26 @@ def test_200_steps_give_torchs_losses_to_rounding(optimiser):
 
 def losses(tmp_path, engine, **words):
     found = []
+    data = hubel.load_data("sample")
+    few = (data.images[:600], data.targets[:600])
     hubel.train(
-        "resnet20" if words.pop("deep", False) else "lenet5", "sample", out=tmp_path, engine=engine,
+        "resnet20" if words.pop("deep", False) else "lenet5", few, out=tmp_path, engine=engine,
         tune="off", seed=3, epochs=1, size=(16, 16), **words,
         tell=lambda event: found.append(event.loss) if isinstance(event, Step) else None,
     )  # fmt: skip
     return found
 
 
-@pytest.mark.parametrize("words", [{"batch": 100}, {"batch": 100, "accumulate": 4, "clip": 0.5}])
+@pytest.mark.parametrize("words", [{"batch": 50}, {"batch": 50, "accumulate": 4, "clip": 0.5}])
 def test_hubel_train_takes_the_same_steps_by_either_engine(tmp_path, words):
     torchs = losses(tmp_path, "torch", **words)
     ours = losses(tmp_path, "explicit", **words)
-    assert ours[:10] == pytest.approx(torchs[:10], rel=1e-4)
-    assert len(ours) == len(torchs)
+    assert ours == pytest.approx(torchs, rel=1e-3)
+    assert len(ours) > 8
 
 
 def test_batch_norm_and_shortcuts_too(tmp_path):
-    words = {"deep": True, "batch": 540}
+    words = {"deep": True, "batch": 90, "optimiser": {"name": "sgd", "lr": 0.005}}
     torchs = losses(tmp_path, "torch", **words)
     ours = losses(tmp_path, "explicit", **words)
     assert ours[:4] == pytest.approx(torchs[:4], rel=1e-3)

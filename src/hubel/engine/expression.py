@@ -78,13 +78,19 @@ class Expression:
         )
 
     def svg(self) -> str:
-        """The graph as a picture: values above the arrows in green, gradients below in red."""
+        """The graph as a picture: values above the nodes in green, gradients below in red."""
+        page = io.StringIO()
+        self.figure().savefig(page, format="svg")
+        return page.getvalue()
+
+    def figure(self) -> Any:
+        """The same as a Matplotlib figure."""
         from matplotlib.figure import Figure
 
         places = _places(self.nodes)
         width = max(x for x, _ in places.values()) + 1
         height = max(y for _, y in places.values()) + 1
-        figure = Figure(figsize=(1.9 * width + 0.6, 1.05 * height + 0.4))
+        figure = Figure(figsize=(1.9 * width + 0.6, 1.05 * height + 0.4), dpi=120)
         axes = figure.add_axes((0.0, 0.0, 1.0, 1.0))
         axes.axis("off")
         axes.set_xlim(-0.6, width - 0.2)
@@ -92,9 +98,7 @@ class Expression:
         boxes = {node.name: _draw_node(axes, node, places[node.name]) for node in self.nodes}
         for node in self.nodes:
             _draw_arrows(axes, node, places, boxes)
-        page = io.StringIO()
-        figure.savefig(page, format="svg")
-        return page.getvalue()
+        return figure
 
     def _repr_svg_(self) -> str:
         return self.svg()
