@@ -30,6 +30,7 @@ from hubel.training.plan import Plan
 from hubel.training.speed import Choice, measure
 
 STATISTICS_IMAGES = 2000  # the mean of so many images is within 0.2 % of full scale of all
+JUDGED_PIXELS = 256 * 64 * 64  # of a batch that is judged; its features are a hundred times more
 NATIVE_SIDE = 64  # images of one size, up to this, are taken as they are; others come to it
 
 
@@ -195,12 +196,19 @@ def _feed(setting: Setting, rows: NDArray[np.int64]) -> Feed:
         rows=torch.from_numpy(rows),
         targets=setting.task.encode(setting.source.targets),
         classes=len(setting.card.classes),
-        batch=max(setting.plan.batch, 256),
+        batch=judged_batch(setting),
         device=setting.crew.device,
         seed=setting.plan.seed,
         rank=setting.crew.rank,
         world=setting.crew.world,
     )
+
+
+def judged_batch(setting: Setting) -> int:
+    """Images that are judged at a time: small ones by the hundred, large ones as in training."""
+    shape = setting.card.preprocess
+    fitting = JUDGED_PIXELS // (shape.height * shape.width)
+    return max(setting.plan.batch, min(fitting, 256))
 
 
 def _whole(source: Source, rows: list[int]) -> list[NDArray[np.uint8]]:

@@ -203,7 +203,7 @@ def test_several_inputs_and_a_loss_of_its_own():
 
 
 def test_source_lines_are_those_of_the_forward(lenet):
-    assert re.fullmatch(r"nets\.py:\d+", lenet[1].record.line)
+    assert re.fullmatch(r"small_nets\.py:\d+", lenet[1].record.line)
 
 
 def test_borrowed_operators_are_marked():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cached_property
+from html import escape
 from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
@@ -153,6 +154,16 @@ class OpView:
     def __repr__(self) -> str:
         return f"{self.kind} in {self.path or 'no module'}: " + shapes_of(self.record)
 
+    def _repr_html_(self) -> str:
+        gradient = "" if self.grad_norm is None else f", |gradient| {self.grad_norm:.3g}"
+        facts = f"{self.macs:,} multiply-adds, sees {self.field or 'everything'}{gradient}"
+        lines = (
+            f"<b>{escape(repr(self))}</b>",
+            escape(facts),
+            f"<code>{escape(self.formula)}</code>",
+        )
+        return f"<p>{'<br>'.join(lines)}</p>"
+
     @cached_property
     def _positionals(self) -> list[Any]:
         pairs = zip(self.record.inputs, self.record.literals, strict=True)
@@ -198,6 +209,9 @@ class OpView:
 
 class Several(tuple[OpView, ...]):
     """More than one operator under one name."""
+
+    def _repr_html_(self) -> str:
+        return "".join(op._repr_html_() for op in self)
 
     def __repr__(self) -> str:
         return "\n".join(f"{op.record.index:4d}  {op!r}" for op in self)
