@@ -98,7 +98,7 @@ def test_a_pass_as_json(trained, capsys):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["check", "resnet21"], "unknown model 'resnet21': did you mean 'resnet20'"),
+        (["check", "lenet4"], "unknown model 'lenet4': did you mean 'lenet5'"),
         (
             ["check", "lenet5", "--input", "3x32"],
             "--input is channels x height x width, as 3x32x32",

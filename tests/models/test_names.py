@@ -111,7 +111,11 @@ def test_catalogue_counts_without_touching_chance():
         "lenet5": 61_706,
         "mlp": 235_146,
         "net32": 62_006,
-        "resnet20": 269_722,
+        **{f"{kind}20": 269_722 for kind in ("resnet", "plain")},
+        **{f"{kind}32": 464_154 for kind in ("resnet", "plain")},
+        **{f"{kind}44": 658_586 for kind in ("resnet", "plain")},
+        **{f"{kind}56": 853_018 for kind in ("resnet", "plain")},
+        **{f"{kind}110": 1_727_962 for kind in ("resnet", "plain")},
         "softmax": 7850,
     }
     assert exact.items() <= counts.items()

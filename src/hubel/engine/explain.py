@@ -68,15 +68,12 @@ def matrix(op: type[Op], tensors: Sequence[Any], options: dict[str, Any], argume
     where the output is not linear in the argument, or where the matrix would be too large.
     """
     names = _linear(op)
-    if argument not in names:
+    if not names:
         raise OptionError(
-            f"{op.name} is not linear in {argument!r}: "
-            + (
-                f"allowed: {', '.join(names)}"
-                if names
-                else "its matrix exists nowhere; try jacobian()"
-            )
+            f"{op.name} is not linear in {argument!r}: its matrix exists nowhere; try jacobian()"
         )
+    if argument not in names:
+        raise OptionError(f"{op.name} is not linear in {argument!r}: allowed: {', '.join(names)}")
     with torch.no_grad():
         _check_room(op, tensors, options)
         try:

@@ -51,6 +51,11 @@ def table(entries: Iterable[Entry]) -> dict[str, Entry]:
     return found
 
 
+SMALL_RESIDUAL = {
+    "resnet": "{depth} layers with parameter-free shortcuts, the paper's form for CIFAR-10",
+    "plain": "the same {depth} layers without the shortcuts: the twin that depth makes worse",
+}
+
 MODELS = table(
     [
         Entry(
@@ -89,14 +94,18 @@ MODELS = table(
             smallest=(16, 16),
             usual=(3, 32, 32),
         ),
-        Entry(
-            name="resnet20",
-            make="resnet:resnet20",
-            year=2015,
-            paper="He et al., Deep residual learning for image recognition",
-            summary="20 layers with parameter-free shortcuts, the paper's form for CIFAR-10",
-            smallest=(1, 1),
-            usual=(3, 32, 32),
+        *(
+            Entry(
+                name=f"{kind}{depth}",
+                make=f"resnet:{kind}{depth}",
+                year=2015,
+                paper="He et al., Deep residual learning for image recognition",
+                summary=summary.format(depth=depth),
+                smallest=(1, 1),
+                usual=(3, 32, 32),
+            )
+            for depth in (20, 32, 44, 56, 110)
+            for kind, summary in SMALL_RESIDUAL.items()
         ),
         Entry(
             name="softmax",

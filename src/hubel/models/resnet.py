@@ -10,10 +10,13 @@ for 224x224 images are other nets.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 STAGES = (16, 32, 64)
+DEPTHS = (20, 32, 44, 56, 110)  # those that the paper trains on CIFAR-10
 
 
 class Shortcut(nn.Module):
@@ -82,6 +85,17 @@ def _stage(blocks: int, maps_in: int, maps: int, stride: int, *, residual: bool)
     return nn.Sequential(first, *rest)
 
 
-def resnet20(*, classes: int, channels: int, size: tuple[int, int]) -> SmallResNet:
-    """ResNet-20. Any image size: strided convolutions round up and the pooling is global."""
-    return SmallResNet(3, classes=classes, channels=channels)
+def _small(depth: int, residual: bool) -> Callable[..., SmallResNet]:
+    """The family function of one depth: 6 n + 2 layers."""
+
+    def make(*, classes: int, channels: int, size: tuple[int, int]) -> SmallResNet:
+        blocks = (depth - 2) // 6
+        return SmallResNet(blocks, classes=classes, channels=channels, residual=residual)
+
+    kind = "ResNet" if residual else "Plain"
+    make.__doc__ = f"{kind}-{depth}. Any image size: strides round up and the pooling is global."
+    return make
+
+
+resnet20, resnet32, resnet44, resnet56, resnet110 = (_small(d, True) for d in DEPTHS)
+plain20, plain32, plain44, plain56, plain110 = (_small(d, False) for d in DEPTHS)

@@ -9,6 +9,7 @@ from typing import Any
 
 from hubel.data.augment import Augment
 from hubel.data.record import ArraySource, Source
+from hubel.models.names import MODELS as NAMED
 
 Words = dict[str, Any]
 
@@ -35,7 +36,7 @@ MODELS: dict[str, Words] = {
         "optimiser": {"name": "sgd", "lr": 0.02, "momentum": 0.9, "weight_decay": 5e-4},
         "smoothing": 0.0,
     },
-    "resnet20": {"smoothing": 0.0},
+    **{name: {"smoothing": 0.0} for name in NAMED if name.startswith(("resnet", "plain"))},
 }
 
 # Rates that suit an optimiser which the recipe did not have in mind.
