@@ -23,6 +23,7 @@ from hubel.errors import ModelError, OptionError, unknown
 from hubel.models.names import MODELS, build
 from hubel.models.own import is_own
 from hubel.probe.look_page import look_page
+from hubel.session import Stage, Tell, silent
 
 
 @dataclass(frozen=True)
@@ -64,9 +65,12 @@ def subject(
     return Subject(model, (x - x.mean()) / x.std(), torch.arange(images) % classes, origin)
 
 
-def check_subject(found: Subject, *, differences: bool, seed: int) -> Report:
+def check_subject(found: Subject, *, differences: bool, seed: int, tell: Tell = silent) -> Report:
     """Our gradients, autograd's and finite differences, in training mode."""
-    return check(found.model, found.images, found.labels, differences=differences, seed=seed)
+    return check(
+        found.model, found.images, found.labels, differences=differences, seed=seed,
+        tell=lambda done, of: tell(Stage(f"checking {found.origin}", done, of)),
+    )  # fmt: skip
 
 
 def coverage(found: Subject) -> dict[str, Any]:

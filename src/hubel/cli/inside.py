@@ -40,13 +40,15 @@ def check(
     Exit code 3 where a gradient is wrong.
     """
     from hubel import examine
+    from hubel.show import Display
 
     shape = _shape(input_size)
     found = examine.subject(target, images=images, shape=shape, classes=classes, seed=seed)
     if coverage:
         _print_coverage(examine.coverage(found), as_json)
         return 0
-    report = examine.check_subject(found, differences=differences, seed=seed)
+    with Display(machine=as_json) as display:
+        report = examine.check_subject(found, differences=differences, seed=seed, tell=display)
     if as_json:
         print(json.dumps(report.to_json()))
     else:

@@ -29,6 +29,7 @@ from hubel.errors import ModelError
 # A gradient this much smaller than the net's largest counts as zero when errors are related to it:
 # the true gradient of a bias before batch norm is zero, and only rounding is there to compare.
 FLAT = 1e-3
+FEW = 8  # up to so many tensors, finite differences go through most elements one by one
 EXACT = 1e-10  # against autograd, of the largest element, in float64
 
 
@@ -92,6 +93,7 @@ def check(
     loss: Callable[..., Tensor] | None = None,
     differences: bool = True,
     seed: int = 0,
+    tell: Callable[[int, int], None] = lambda done, of: None,
 ) -> Report:
     """Check every gradient of a net, a layer or a function: ours, autograd's, finite differences.
 
@@ -107,6 +109,7 @@ def check(
         loss: (output, labels) or (output,) -> scalar; by default cross-entropy where there are
             labels, else a fixed random weighting of all outputs.
         differences: False leaves the finite differences out, which take most of the time.
+        tell: called with how many tensors are done, of how many.
     """
     module = copy.deepcopy(model).double() if isinstance(model, nn.Module) else None
     call: Callable[..., Any] = module if module is not None else model
@@ -122,25 +125,28 @@ def check(
         theirs = _autograd(module, watched, lambda: scalar(call(*args), labels, loss, seed))
     parameters = dict(module.named_parameters()) if module is not None else {}
     tensors = {**{n: p.data for n, p in parameters.items() if p.requires_grad}, **watched}
-    verdicts: list[Verdict] = []
-    borrowed: tuple[str, ...] = ()
     with still, Tape(module, watch=watched) as tape:
         total = scalar(call(*args), labels, loss, seed)
     ours = backpropagate(tape, total)
     borrowed = tuple(dict.fromkeys(r.options["call"].name for r in tape.records if r.borrowed))
     batch = args[0].size(0) if args and isinstance(args[0], Tensor) and args[0].dim() else None
     largest = max((float(g.abs().max()) for g in ours.values() if g.numel()), default=0.0)
+    verdicts: list[Verdict] = []
     told: list[Verdict] = []
-    for name, x in tensors.items():
+    few = len(tensors) <= FEW
+    for done, (name, x) in enumerate(tensors.items()):
+        tell(done, len(tensors))
         mine, other = _known(ours.get(name), x), _known(theirs[name], x)
         proof = None
         if differences:
             with torch.no_grad():
                 proof = judge(
-                    name, mine, x, value, seed, TOLERANCE, floor=FLAT * largest, batch=batch
-                )
+                    name, mine, x, value, seed, TOLERANCE, floor=FLAT * largest, batch=batch,
+                    thorough=few,
+                )  # fmt: skip
             told.append(proof)
         verdicts.append(_equal(name, mine, other, x, batch, FLAT * largest, proof))
+    tell(len(tensors), len(tensors))
     return Report((*verdicts, *told), borrowed)
 
 

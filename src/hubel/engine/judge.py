@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -14,6 +14,7 @@ from hubel.engine.differences import Slope, along, at_element
 from hubel.engine.verdict import Verdict
 
 EXHAUSTIVE = 150  # tensors of so few elements are checked element by element
+BRIEFLY = 16  # the same where many tensors wait
 
 
 PROBES = 10  # elements of larger tensors that are tried one by one, beside two directions
@@ -24,11 +25,12 @@ TOLERANCE = 1e-6  # against finite differences, of the largest element
 
 def judge(
     name: str, gradient: Tensor, x: Tensor, loss: Callable[[], Tensor], seed: int,
-    tolerance: float, *, floor: float = 0.0, batch: int | None = None,
+    tolerance: float, *, floor: float = 0.0, batch: int | None = None, thorough: bool = True,
 ) -> Verdict:  # fmt: skip
     """One gradient (any shape) against finite differences: every element, or samples.
 
     Errors are related to the largest element, but to `floor` at least. `batch`: images in it.
+    `thorough`: more of the elements one by one; else the random directions do most of the work.
     """
     x_flat, g = x.detach(), gradient.detach().double()
     scale = float(g.abs().max()) if g.numel() else 0.0
@@ -40,8 +42,8 @@ def judge(
             name, math.inf, False, "finite differences", place, math.nan, float(g[place]),
             "it is not finite",
         )  # fmt: skip
-    every = g.numel() <= EXHAUSTIVE
-    places = range(g.numel()) if every else _probes(g, seed)
+    every = g.numel() <= (EXHAUSTIVE if thorough else BRIEFLY)
+    places = range(g.numel()) if every else _probes(g, seed, PROBES if thorough else 2)
     slopes = {i: at_element(loss, x_flat, place_of(i, g)) for i in places}
     scale = max(scale, floor, *(abs(s.value) for s in slopes.values()))
     checked = [
@@ -64,7 +66,13 @@ def judge(
         worst.got,
         cause,
         kinks,
+        min(_worst_doubt(checked), error),
     )
+
+
+def _worst_doubt(checked: Sequence[_Checked]) -> float:
+    """How far the slopes themselves may be off, related like the errors."""
+    return max(c.error - c.excess for c in checked)
 
 
 @dataclass(frozen=True)
@@ -107,13 +115,13 @@ def _directions(
         yield _Checked.of(along(loss, x, v), claimed, spread, None)
 
 
-def _probes(g: Tensor, seed: int) -> list[int]:
+def _probes(g: Tensor, seed: int, count: int) -> list[int]:
     """The largest elements, the corners, and a few by chance."""
     flat = g.abs().reshape(-1)
     chance = torch.Generator().manual_seed(seed)
-    some = torch.randint(flat.numel(), (PROBES,), generator=chance).tolist()
+    some = torch.randint(flat.numel(), (count,), generator=chance).tolist()
     return sorted(
-        {*flat.topk(min(PROBES, flat.numel())).indices.tolist(), 0, flat.numel() - 1, *some}
+        {*flat.topk(min(count, flat.numel())).indices.tolist(), 0, flat.numel() - 1, *some}
     )
 
 

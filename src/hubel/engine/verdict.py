@@ -21,11 +21,14 @@ class Verdict:
     got: float = math.nan
     cause: str = ""
     kinks: int = 0  # places without a slope: ours had to lie between left and right
+    doubt: float = 0.0  # how much of the error may be the differences' own
 
     def __str__(self) -> str:
         kinks = f"; {self.kinks} kinks stepped round" if self.kinks else ""
         if self.fine:
             note = f" ({self.cause})" if self.cause else ""
+            if self.error > 1e-6 and self.doubt:
+                note += " as far as they can tell"
             return f"{self.name}: {self.error:.1e} from {self.against}, fine{note}{kinks}"
         where = f" at {self.place}" if self.place is not None else ""
         return (
