@@ -62,8 +62,8 @@ def slope(f: Callable[[float], float], scale: float = 1.0) -> Slope:
     across, near_doubt = _near(f, middle, scale, left, right)
     value, doubt = _far(f, middle, scale)
     if abs(across - value) > doubt + near_doubt + 1e-9 * abs(value):
-        closer = _across(f, middle, SHORT * scale / 10)
-        return Slope(across, near_doubt + abs(closer - across), across, across, stepped=True)
+        again = _across(f, middle, SHORT * scale / 10)
+        return Slope(across, near_doubt + abs(again - across), across, across, stepped=True)
     return Slope(value, max(doubt, near_doubt), value, value)
 
 
