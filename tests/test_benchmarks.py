@@ -17,7 +17,8 @@ from hubel.data.record import ArraySource
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 SCRIPTS = (
-    "accuracy", "augment", "explicit", "first_run", "memory", "overhead", "peers", "startup",
+    "accuracy", "augment", "cifar", "explicit", "first_run", "memory", "overhead", "peers",
+    "photos", "startup", "transfer", "zoo",
 )  # fmt: skip
 
 

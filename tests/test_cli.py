@@ -86,24 +86,25 @@ def test_train_with_json_prints_one_object_and_nothing_else(photos, capsys):
 def test_every_flag_reaches_the_plan(photos, tmp_path):
     words = {
         "epochs": 1, "batch": 12, "optimiser": "rmsprop", "lr": 0.002, "momentum": 0.5,
-        "beta2": 0.9, "eps": 1e-6, "weight-decay": 0.01, "decay": "decoupled",
+        "beta2": 0.9, "eps": 1e-6, "mu": 0.03, "weight-decay": 0.01, "decay": "decoupled",
         "schedule": "step", "warmup": 0.1, "milestones": "0.3,0.6", "factor": 0.5, "wait": 2,
-        "final": 0.1, "smoothing": 0.05, "dropout": 0.1, "clip": 2.0, "accumulate": 2, "ema": 0.9,
+        "final": 0.1, "rates": "1,0.5", "smoothing": 0.05, "dropout": 0.1, "clip": 2.0,
+        "accumulate": 2, "ema": 0.9,
         "patience": 3, "augment": "flip,shift=2", "size": "16x20", "fit": "pad", "val": 0.2,
         "test": 0.2, "seed": 7, "device": "cpu", "precision": "fp32", "tune": "off",
         "engine": "torch", "workers": 0, "checkpoint-seconds": 5.0, "checkpoint-steps": 3,
-        "max-broken": 0.5, "momentum-form": "velocity",
+        "max-broken": 0.5, "momentum-form": "velocity", "split-seed": 4,
     }  # fmt: skip
     flags = [part for name, value in words.items() for part in (f"--{name}", str(value))]
     assert run(["train", str(photos), "-q", "--name", "r", "--decay-all", *flags]) == 0
     plan = json.loads((tmp_path / "runs" / "r" / "config.json").read_text())["plan"]
     assert plan["optimiser"] == {
         "name": "rmsprop", "lr": 0.002, "momentum": 0.5, "momentum_form": "velocity", "beta2": 0.9,
-        "eps": 1e-6, "weight_decay": 0.01, "decay": "decoupled", "decay_all": True,
+        "eps": 1e-6, "mu": 0.03, "weight_decay": 0.01, "decay": "decoupled", "decay_all": True,
     }  # fmt: skip
     assert plan["schedule"] == {
         "name": "step", "warmup": 0.1, "milestones": [0.3, 0.6], "factor": 0.5, "wait": 2,
-        "final": 0.1,
+        "final": 0.1, "rates": [1.0, 0.5],
     }  # fmt: skip
     assert plan["augment"] == {
         "flip": True, "shift": 2, "rotate": 0.0, "scale": 0.0, "erase": 0, "jitter": 0.0,
@@ -156,6 +157,72 @@ def test_predict_in_all_formats_with_a_broken_file(trained, photos, tmp_path, ca
     assert rows[1]["error"]
     assert run(["predict", str(trained / "one"), str(photos)]) == 0
     assert "00.png" in capsys.readouterr().out
+
+
+@pytest.fixture(scope="module")
+def groups(photos, tmp_path_factory):
+    out = tmp_path_factory.mktemp("groups")
+    words = ["train", str(photos), "--model", "softmax", "--out", str(out), "-q", *QUICK]
+    assert run([*words, "--seeds", "2", "--seed", "5", "--name", "s"]) == 0
+    assert run([*words, "--folds", "2", "--name", "f"]) == 0
+    return out
+
+
+def test_seeds_and_folds_make_groups(groups, capsys):
+    assert sorted(p.name for p in (groups / "s").iterdir()) == [
+        "group.json", "report.html", "seed-5", "seed-6",
+    ]  # fmt: skip
+    assert (groups / "f" / "fold-2" / "weights.safetensors").exists()
+    assert run(["runs", "--out", str(groups), "--json"]) == 0
+    rows = json.loads(capsys.readouterr().out)
+    assert [(r["name"], r["epochs"], r["status"]) for r in rows] == [
+        ("s", "2/2 seeds", "finished"), ("f", "2/2 folds", "finished"),
+    ]  # fmt: skip
+    assert run(["report", str(groups / "s")]) == 0
+    assert capsys.readouterr().out.strip() == str(groups / "s" / "report.html")
+    assert run(["resume", str(groups / "s")]) == 2
+    assert "is finished: 'hubel evaluate" in capsys.readouterr().err
+
+
+def test_a_group_is_evaluated_and_predicts_as_an_ensemble(groups, photos, capsys):
+    results = json.loads((groups / "s" / "group.json").read_text())["results"]
+    assert run(["evaluate", str(groups / "s"), "--json"]) == 0
+    scores = json.loads(capsys.readouterr().out)["metrics"]
+    assert scores["test"] == pytest.approx(results["ensemble"]["test"], abs=1e-6)
+    assert run(["evaluate", str(groups / "f")]) == 0
+    assert "out-of-fold" in capsys.readouterr().out
+    members = [str(groups / "s" / name) for name in ("seed-5", "seed-6")]
+    assert run(["evaluate", *members, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["metrics"] == scores
+    assert run(["evaluate", *members, str(photos), "--tta", "flip", "--json"]) == 0
+    assert set(json.loads(capsys.readouterr().out)["metrics"]) == {"all"}
+    image = str(photos / "plain" / "00.png")
+    assert run(["predict", str(groups / "s"), image, "--format", "json"]) == 0
+    (one,) = json.loads(capsys.readouterr().out)
+    assert run(["predict", *members, image, "--format", "json"]) == 0
+    assert json.loads(capsys.readouterr().out) == [one]
+    assert run(["predict", members[0], image, "--tta", "ten-crop", "--format", "json"]) == 0
+    assert json.loads(capsys.readouterr().out) != [one]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["evaluate", "s", "--tta", "flop"], "unknown tta 'flop': did you mean 'flip'"),
+        (["evaluate", "s", "no-such", "photos"], "no run at no-such|unknown run 'no-such'"),
+        (["predict", "s", "s/seed-5"], "predict takes images after the runs, given s, s/seed-5"),
+        (["check", "s"], "s is a group of runs: give one of them: seed-5, seed-6"),
+        (["train", "--seeds", "3", "--folds", "3"], "give seeds or folds, not both"),
+        (["train", "--fold", "2of5"], "--fold takes one fold of several, as 1/5, given '2of5'"),
+        (["train", "--fold", "6/5"], "fold must be one of two or more, as 1/5, given 6/5"),
+    ],
+)
+def test_mistakes_with_groups(words, message, groups, monkeypatch, capsys):
+    import re
+
+    monkeypatch.chdir(groups)
+    assert run(words) == 2
+    assert re.search(message, capsys.readouterr().err)
 
 
 def test_runs_and_compare(trained, capsys):

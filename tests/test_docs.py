@@ -21,7 +21,7 @@ from hubel.data.augment import Augment
 from hubel.data.findings import Finding
 from hubel.data.sets import SETS
 from hubel.errors import OptionError
-from hubel.models.names import MODELS
+from hubel.models.table import MODELS
 from hubel.runs.report.sections import OUTLINES
 from hubel.training.plan import Optimiser, Plan, Schedule, make_plan
 from hubel.training.recipes import recipe

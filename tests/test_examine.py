@@ -126,3 +126,20 @@ def test_a_broken_image_is_one_line(trained, tmp_path, capsys):
     bad.write_bytes(np.arange(9, dtype=np.uint8).tobytes())
     assert run(["look", str(trained[0]), str(bad)]) == 2
     assert "bad.png" in capsys.readouterr().err
+
+
+def test_nets_that_answer_with_a_dict_are_proven_too(capsys):
+    """By what training adds up: auxiliary heads, LeCun's garbage term."""
+    assert run(["check", "lenet5_1998", "--no-differences"]) == 0
+    assert capsys.readouterr().out.strip().endswith("all 13 gradients are right")
+    words = ["check", "googlenet_2014", "--coverage", "--input", "3x79x79", "--json"]
+    assert run(words) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["operators"]["cross_entropy"] == 3
+    assert found["borrowed"] == {}
+
+
+def test_a_run_of_a_net_that_answers_with_a_dict_is_laid_open(tmp_path, trained, capsys):
+    result = hubel.train("lenet5_1998", "sample", out=tmp_path, epochs=1, tune="off", batch=500)
+    assert run(["look", str(result.folder), str(trained[1]), "--label", "Dress"]) == 0
+    assert "softplus" in capsys.readouterr().out

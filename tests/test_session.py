@@ -71,6 +71,18 @@ def test_large_or_mixed_images_come_to_the_models_size(tmp_path):
             assert (found.channels, found.height, found.width) == (3, side, side)
 
 
+@pytest.mark.parametrize(
+    ("smallest", "size"),
+    [((1, 1), (20, 24)), ((20, 24), (20, 24)), ((21, 1), (64, 64)), ((1, 25), (64, 64))],
+)
+def test_small_images_are_enlarged_for_a_model_that_takes_none_so_small(smallest, size):
+    source = arrays()
+    found = choose_preprocess(plan_of(), source, whole(source), 32, smallest)
+    assert (found.height, found.width) == size
+    larger = choose_preprocess(plan_of(), source, whole(source), 224, (63, 63))
+    assert (larger.height, larger.width) == (224, 224)
+
+
 def test_the_plans_size_wins_and_grey_stays_grey(tmp_path):
     source = photos(tmp_path, [(50, 40)] * 20, mode="L")
     split = Split(np.arange(12), np.arange(12, 16), np.arange(16, 20))

@@ -7,7 +7,7 @@ import pytest
 from rich.console import Console
 
 from hubel.session import Notice, Stage
-from hubel.show import Display, print_table, scores_table
+from hubel.show import Display, group_table, print_table, scores_table
 from hubel.training.fit import Epoch, Step
 
 RECORD = {
@@ -81,6 +81,34 @@ def test_the_bar_tells_epoch_loss_and_validation(terminal):
     assert "epoch 1/2" in text
     assert "loss 0.500" in text
     assert "val 75.0%" in text
+
+
+GROUP = {
+    "group": "runs/g",
+    "kind": "seeds",
+    "part": "test",
+    "members": {"seed-0": {"accuracy": 0.8, "loss": 0.5}, "seed-1": {"accuracy": 0.9, "loss": 0.4}},
+    "intervals": {
+        "accuracy": {"mean": 0.85, "std": 0.07, "low": 0.8, "high": 0.9, "count": 2},
+        "loss": {"mean": 0.45, "std": 0.07, "low": 0.33, "high": 0.57, "count": 2},
+    },
+    "ensemble": {"test": {"accuracy": 0.875, "loss": 0.41}},
+    "report": "runs/g/report.html",
+}
+
+
+def test_a_group_is_told_member_by_member(capsys):
+    table = group_table(GROUP)
+    assert [str(column.header) for column in table.columns] == ["test", "accuracy", "loss"]
+    assert [list(column.cells) for column in table.columns] == [
+        ["seed-0", "seed-1", "mean ± 95 %", "ensemble, test"],
+        ["80.0%", "90.0%", "85.0% ± 5.0", "87.5%"],
+        ["0.500", "0.400", "0.450 ± 0.120", "0.410"],
+    ]
+    Display().result(GROUP)
+    assert "hubel predict runs/g" in capsys.readouterr().out
+    Display(machine=True).result(GROUP)
+    assert json.loads(capsys.readouterr().out)["kind"] == "seeds"
 
 
 def test_steps_between_two_looks_cost_nothing(terminal, monkeypatch):

@@ -15,7 +15,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from hubel.api import LoadedRun, Result, Tuned, load_data, load_run, resume, train, tune_lr
+    from hubel.api import LoadedRun, Result, Tuned, load_data, train, tune_lr
     from hubel.data.record import ArraySource, Batch, Sample, Source
     from hubel.deploy.predictor import Prediction, Predictor
     from hubel.engine.backprop import rules
@@ -23,12 +23,14 @@ if TYPE_CHECKING:
     from hubel.engine.expression import expression
     from hubel.engine.look import Look, look
     from hubel.errors import HubelError
-    from hubel.models.names import build
+    from hubel.examine import summary
+    from hubel.models.convolutionalize import convolutionalize
+    from hubel.several import Several, cross_validate, resume, train_seeds
+    from hubel.together import LoadedEnsemble, ensemble, load_run
+    from hubel.weights.open import build
 
 _HOMES = {
-    "hubel.api": (
-        "LoadedRun", "Result", "Tuned", "load_data", "load_run", "resume", "train", "tune_lr",
-    ),
+    "hubel.api": ("LoadedRun", "Result", "Tuned", "load_data", "train", "tune_lr"),
     "hubel.data.record": ("ArraySource", "Batch", "Sample", "Source"),
     "hubel.deploy.predictor": ("Prediction", "Predictor"),
     "hubel.engine.backprop": ("rules",),
@@ -36,7 +38,11 @@ _HOMES = {
     "hubel.engine.expression": ("expression",),
     "hubel.engine.look": ("Look", "look"),
     "hubel.errors": ("HubelError",),
-    "hubel.models.names": ("build",),
+    "hubel.examine": ("summary",),
+    "hubel.models.convolutionalize": ("convolutionalize",),
+    "hubel.weights.open": ("build",),
+    "hubel.several": ("Several", "cross_validate", "resume", "train_seeds"),
+    "hubel.together": ("LoadedEnsemble", "ensemble", "load_run"),
 }  # fmt: skip
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
@@ -44,23 +50,30 @@ __all__ = [
     "ArraySource",
     "Batch",
     "HubelError",
+    "LoadedEnsemble",
     "LoadedRun",
     "Look",
     "Prediction",
     "Predictor",
     "Result",
     "Sample",
+    "Several",
     "Source",
     "Tuned",
     "build",
     "check",
+    "convolutionalize",
+    "cross_validate",
+    "ensemble",
     "expression",
     "load_data",
     "load_run",
     "look",
     "resume",
     "rules",
+    "summary",
     "train",
+    "train_seeds",
     "tune_lr",
 ]
 

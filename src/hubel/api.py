@@ -9,7 +9,6 @@ run.predict(["new.jpg"])
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -17,20 +16,19 @@ from typing import Any
 import torch
 from torch import nn
 
-from hubel.assemble import Data, assemble, foreign, make_net, reopen
+from hubel.assemble import Data, assemble, make_net, reopen
 from hubel.data.check import Findings
 from hubel.data.open import open_source
 from hubel.data.record import PARTS, Source
-from hubel.deploy.predictor import Prediction, Predictor
 from hubel.errors import RunError
 from hubel.gather import gather, judge
-from hubel.models.names import build, catalogue
+from hubel.loaded import LoadedNet, LoadedRun, load_run
+from hubel.models.names import catalogue
 from hubel.probe.costs import costs
 from hubel.runs.drive import drive
 from hubel.runs.range_picture import draw_range
 from hubel.runs.report import write_report
 from hubel.runs.run import Config, Run
-from hubel.runs.weights import Card, fill
 from hubel.session import (
     Notice,
     Setting,
@@ -41,14 +39,20 @@ from hubel.session import (
     downloading,
     silent,
 )
-from hubel.training.distribute import Crew, choose_device, join
+from hubel.training.distribute import join
 from hubel.training.fit import Step, check_broken
+from hubel.training.freeze import freeze
+from hubel.training.head_alone import is_head_alone
 from hubel.training.lr_range import Range, lr_range
 from hubel.training.plan import Plan
 from hubel.training.repeat import repeatable
 from hubel.training.speed import Choice
 from hubel.training.state import State
 
+__all__ = [
+    "LoadedNet", "LoadedRun", "Result", "Tuned", "list_models", "load_data", "load_run", "resume",
+    "train", "tune_lr",
+]  # fmt: skip
 TRAIN_JUDGED = 10_000  # training images that the final score of the training part is taken on
 
 
@@ -162,6 +166,7 @@ def resume(
         tell = tell if crew.leads else silent
         setting = reopen(opened, config, data, crew, tell)
         net = make_net(model if model is not None else config.plan.model, config.card, config.plan)
+        freeze(net, config.plan.freeze)
         state = State.start(net.to(crew.device), config.plan, crew.world)
         opened.load(state)
         voice = _Voice(tell)
@@ -175,7 +180,7 @@ def list_models() -> list[dict[str, Any]]:
     for listing in catalogue():
         entry = listing.entry
         channels, height, width = entry.usual
-        net = build(entry.name, classes=10, channels=channels, size=(height, width))
+        image = torch.zeros(1, *entry.usual, device="meta")
         rows.append(
             {
                 "name": entry.name,
@@ -183,8 +188,9 @@ def list_models() -> list[dict[str, Any]]:
                 "paper": entry.paper,
                 "summary": entry.summary,
                 "parameters": listing.parameters,
-                "macs": costs(net, torch.zeros(1, *entry.usual), repeats=0).macs,
+                "macs": costs(listing.net, image, repeats=0, sight=False).macs,
                 "input": f"{channels}x{height}x{width}",
+                "classes": entry.classes,
             }
         )
     return rows
@@ -233,67 +239,6 @@ def tune_lr(
     return Tuned(**vars(found), picture=draw_range(found, Path(out)))
 
 
-@dataclass(frozen=True)
-class LoadedRun:
-    """A run taken up again for use."""
-
-    run: Run
-    model: nn.Module
-    card: Card
-
-    def predictor(self, device: str = "auto", top: int = 5) -> Predictor:
-        """The net with its preprocessing and class names: files in, predictions out."""
-        return Predictor(self.model, self.card, choose_device(device), top)
-
-    def predict(self, files: Iterable[str | Path]) -> list[Prediction]:
-        """One prediction per file, in order."""
-        return self.predictor()(files)
-
-    def evaluate(
-        self, data: Data | None = None, device: str = "auto", tell: Tell = silent
-    ) -> dict[str, dict[str, float]]:
-        """Scores by part: on the run's own split, or on all of another `data` (part "all").
-
-        Raises `DataError` where the other data's class names are not the run's.
-        """
-        return evaluate(self, data, device, tell)
-
-
-def load_run(path: str | Path, *, model: nn.Module | None = None) -> LoadedRun:
-    """A run's best weights in its model, in eval mode.
-
-    Args:
-        model: needed only where the run's model was a module made by hand.
-    """
-    run = Run.open(path)
-    weights, card = run.weights()
-    plan = run.config().plan
-    net = make_net(model if model is not None else plan.model, card, plan)
-    fill(net, weights, str(run.folder))
-    return LoadedRun(run, net.eval(), card)
-
-
-def evaluate(
-    loaded: LoadedRun, data: Data | None, device: str, tell: Tell
-) -> dict[str, dict[str, float]]:
-    """See `LoadedRun.evaluate`."""
-    config = loaded.run.config()
-    crew = Crew(0, 1, choose_device(device))
-    if data is None:
-        setting = reopen(loaded.run, config, None, crew, tell)
-        parts: tuple[str, ...] = ("train", "val", "test")
-    else:
-        setting = foreign(config, data, crew, tell)
-        parts = ("test",)
-    net = loaded.model.to(crew.device)
-    scores = {}
-    for part in parts:
-        judged = judge(setting, net, part, Choice())
-        if judged is not None:
-            scores["all" if data is not None else part] = setting.task.scores(judged[0])
-    return scores
-
-
 # How the verbs do it -----------------------------------------------------------------------------
 
 
@@ -314,6 +259,8 @@ def _train(
 ) -> Result:
     """From the first (or next) step to the finished report."""
     plan, crew = setting.plan, setting.crew
+    if is_head_alone(plan):
+        voice.note("the body is frozen and images come as they are: its features are made once")
     for record in drive(run, state, setting.task, setting.feeds, plan, choice, crew):
         if isinstance(record, Step) and record.note:
             voice.note(record.note, "warning")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,17 +15,29 @@ from hubel.data.open import open_source
 from hubel.data.order import derive_seed
 from hubel.data.preprocess import Preprocess
 from hubel.data.record import Source
-from hubel.data.split import Split, make_split
+from hubel.data.split import Split
 from hubel.errors import DataError, ModelError, OptionError, RunError
 from hubel.models.architecture import Architecture
-from hubel.models.names import default_side
+from hubel.models.names import default_side, smallest
 from hubel.runs.run import Config, Run
 from hubel.runs.weights import Card
-from hubel.session import Setting, Tell, choose_preprocess, downloading, prepare, silent
+from hubel.session import (
+    Setting,
+    Tell,
+    choose_preprocess,
+    choose_split,
+    downloading,
+    prepare,
+    silent,
+)
 from hubel.tasks.classify import logits
 from hubel.training.distribute import Crew, join
+from hubel.training.freeze import freeze
 from hubel.training.plan import Plan, make_plan
-from hubel.training.recipes import OPTIMISERS, recipe
+from hubel.training.recipes import MOST, OPTIMISERS, recipe
+from hubel.training.sizes import must_resize
+from hubel.weights.fit import put_into, same_classes
+from hubel.weights.open import Weights, open_weights, without_heads
 
 Data = str | Path | Source | tuple[Any, Any]
 
@@ -40,18 +53,48 @@ def assemble(
     Raises `HubelError` for mistakes in the words, the data or the model.
     """
     label = model if isinstance(model, str) else type(model).__name__
-    first = make_plan(**{**words, "source": "", "model": label})  # mistakes show before any reading
+    said = {"epochs": MOST, **words, "source": "", "model": label}  # no recipe has more epochs
+    first = make_plan(**said)  # mistakes show before any reading
     crew = join(first.device)
     tell = tell if crew.leads else silent
     source = open_source(data, downloading(tell))
     words = {**words, "source": source.where or source.origin, "model": label}
-    split = make_split(source, val=first.val, test=first.test, seed=first.seed)
-    preprocess = choose_preprocess(first, source, split, default_side(label))
-    usual = recipe(label, source, len(split.train), preprocess.height)
+    split = choose_split(first, source)
+    begin = open_weights(first.weights, label) if first.weights else None
+    preprocess = _preprocess(first, source, split, label, begin)
+    usual = recipe(label, source, len(split.train), preprocess.height, first)
     plan = make_plan(**_merge(usual, words))
     card = Card(_architecture(model, source, preprocess, plan), source.classes, preprocess)
     net = make_net(model, card, plan)
+    if begin is not None:
+        card = replace(card, origin=_begin(net, begin, source.classes))
+    freeze(net, plan.freeze)
+    if plan.resize != "none":
+        must_resize(net, (preprocess.channels, preprocess.height, preprocess.width))
     return prepare(plan, source, split, card, crew, tell), net.to(crew.device)
+
+
+def _preprocess(
+    plan: Plan, source: Source, split: Split, label: str, begin: Weights | None
+) -> Preprocess:
+    """What the net is fed: as its trained weights were, where it begins from such."""
+    if begin is None or begin.card is None:
+        return choose_preprocess(plan, source, split, default_side(label), smallest(label))
+    theirs = begin.card.preprocess
+    height, width = plan.size or (theirs.height, theirs.width)
+    return replace(theirs, height=height, width=width, fit=plan.fit, kept=1.0)
+
+
+def _begin(net: nn.Module, begin: Weights, classes: tuple[str, ...]) -> dict[str, Any]:
+    """Fill the net, its head too where the weights are of these very classes; what the card says.
+
+    Raises `WeightsError` where they do not fit.
+    """
+    known = begin.card.classes if begin.card else None
+    head = known != classes if known else not same_classes(net, begin.named)
+    put_into(net, begin.named, begin.where, new_head=head)
+    told = (begin.card.origin if begin.card else None) or {"file": begin.where}
+    return {**told, "head": "new" if head else "kept"}
 
 
 def reopen(run: Run, config: Config, data: Data | None, crew: Crew, tell: Tell) -> Setting:
@@ -90,7 +133,9 @@ def _architecture(
 ) -> Architecture | None:
     if isinstance(model, nn.Module):
         return None
-    options = {} if plan.dropout is None else {"dropout": plan.dropout}
+    options: dict[str, Any] = {} if plan.dropout is None else {"dropout": plan.dropout}
+    if plan.weights is not None:
+        options = without_heads(model, options)
     size = (preprocess.height, preprocess.width)
     return Architecture(model, len(source.classes), preprocess.channels, size, options)
 
@@ -148,6 +193,8 @@ def _merge(usual: dict[str, Any], words: dict[str, Any]) -> dict[str, Any]:
         merged["optimiser"] = {**start, **asked}
         if asked.get("momentum_form") == "average" and "lr" not in asked:
             merged["optimiser"]["lr"] /= 1 - merged["optimiser"].get("momentum", 0.9)
+    if "head_epochs" not in words and merged.get("head_epochs", 0) >= merged["epochs"]:
+        merged["head_epochs"] = 0
     if isinstance(words.get("schedule"), dict):
         merged["schedule"] = {**usual["schedule"], **words["schedule"]}
     return merged

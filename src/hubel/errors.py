@@ -38,6 +38,10 @@ class ModelError(HubelError):
     """A model that cannot be built, loaded or fed as asked."""
 
 
+class WeightsError(HubelError):
+    """Weights that cannot be found, read or put into a net."""
+
+
 class RunError(HubelError):
     """A run folder that cannot be made, read or continued."""
 
@@ -50,7 +54,7 @@ def nearest(word: str, allowed: Iterable[str]) -> str | None:
     """The allowed word closest to `word`, or None where nothing is near."""
     names = list(allowed)
     by_lower = {name.lower(): name for name in names}
-    found = difflib.get_close_matches(word.lower(), by_lower, n=1, cutoff=0.5)
+    found = difflib.get_close_matches(str(word).lower(), by_lower, n=1, cutoff=0.5)
     return by_lower[found[0]] if found else None
 
 

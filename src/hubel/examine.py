@@ -5,6 +5,7 @@ Right of the verbs: a run's net and its preprocessing come from there.
 
 from __future__ import annotations
 
+import functools
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,10 +21,14 @@ from hubel.engine.check import check
 from hubel.engine.look import Look, look
 from hubel.engine.verdict import Report
 from hubel.errors import ModelError, OptionError, unknown
-from hubel.models.names import MODELS, build
+from hubel.models.check import image_size, whole
+from hubel.models.names import build, default_side
 from hubel.models.own import is_own
+from hubel.models.table import MODELS
 from hubel.probe.look_page import look_page
+from hubel.probe.summary import Summary, summarise
 from hubel.session import Stage, Tell, silent
+from hubel.tasks.classify import Classify, logits
 
 
 @dataclass(frozen=True)
@@ -47,7 +52,7 @@ def subject(
         classes: for nets that are not a run's.
     """
     torch.manual_seed(seed)
-    if (Path(target) / "config.json").exists() or Path(target).is_dir():
+    if _is_run(target):
         loaded = load_run(target)
         preprocess = loaded.card.preprocess
         shape = shape or (preprocess.channels, preprocess.height, preprocess.width)
@@ -65,22 +70,31 @@ def subject(
     return Subject(model, (x - x.mean()) / x.std(), torch.arange(images) % classes, origin)
 
 
+def _is_run(target: str) -> bool:
+    return (Path(target) / "config.json").exists() or Path(target).is_dir()
+
+
 def check_subject(found: Subject, *, differences: bool, seed: int, tell: Tell = silent) -> Report:
     """Our gradients, autograd's and finite differences, in training mode."""
     return check(
-        found.model, found.images, found.labels, differences=differences, seed=seed,
+        found.model, found.images, found.labels, loss=_loss, differences=differences, seed=seed,
         tell=lambda done, of: tell(Stage(f"checking {found.origin}", done, of)),
     )  # fmt: skip
 
 
 def coverage(found: Subject) -> dict[str, Any]:
     """Which operators the net runs through, how often, and which of them are borrowed."""
-    seen = look(found.model, found.images, found.labels, kernels="torch", keep="saved")
+    seen = look(found.model, found.images, found.labels, loss=_loss, kernels="torch", keep="saved")
     counts = Counter((op.kind, op.record.borrowed) for op in seen.ops)
     return {
         "operators": {kind: n for (kind, borrowed), n in counts.most_common() if not borrowed},
         "borrowed": {kind: n for (kind, borrowed), n in counts.most_common() if borrowed},
     }
+
+
+def _loss(outputs: Any, labels: Tensor) -> Tensor:
+    """What training adds up, of nets that answer with a dict too; class names are not asked for."""
+    return functools.reduce(torch.add, Classify(()).loss(outputs, labels).values())
 
 
 @dataclass(frozen=True)
@@ -106,10 +120,98 @@ def look_at(run: str | Path, image: str | Path, *, label: str | None = None) -> 
     pixels = card.preprocess.image(decode(Path(image), str(image), largest=card.preprocess.enough))
     x = card.preprocess.normalise(torch.from_numpy(pixels[None]))
     with torch.no_grad():
-        probabilities = torch.softmax(loaded.model(x)[0], 0)
+        probabilities = torch.softmax(logits(loaded.model(x))[0], 0)
     best = int(probabilities.argmax())
     target = best if label is None else card.classes.index(label)
-    seen = look(loaded.model, x, torch.tensor([target]))
+    seen = look(loaded.model, x, torch.tensor([target]), loss=_loss)
     name, guess, sure = card.classes[target], card.classes[best], float(probabilities[best])
     page = look_page(seen, pixels, str(image), name, guess, sure)
     return Looked(seen, name, guess, sure, page)
+
+
+def summary(
+    model: str | Path | nn.Module,
+    *,
+    size: int | Sequence[int] | None = None,
+    channels: int | None = None,
+    classes: int | None = None,
+    batch: int = 1,
+    times: bool = True,
+    depth: int | None = None,
+) -> Summary:
+    """A model layer by layer: outputs, parameters, multiply-adds, memory, receptive fields, times.
+
+    Args:
+        model: a name, "file.py:function", a run folder, or any module that maps (N, C, H, W).
+        size: pixels a side, or (H, W); by default what a run's or a named model's images have.
+        channels, classes: as the model's by default; `classes` is for names and files.
+        batch: images in the pass; counts are for all of them.
+        times: without, nothing is computed for a named model, however large.
+        depth: fold layers below paths of this many parts into one row.
+
+    Raises `ModelError` where the model cannot take such images.
+    """
+    for word, value in (("batch", batch), ("depth", depth), ("channels", channels)):
+        if value is not None:
+            whole(word, value)
+    sides = None if size is None else (size, size) if isinstance(size, int) else tuple(size)
+    if isinstance(model, nn.Module):
+        found = _given(model, sides, channels, batch)
+    else:
+        found = _named(str(model), sides, channels, classes, batch, times)
+    try:
+        return summarise(found.model, found.images, name=found.origin, times=times, depth=depth)
+    except RuntimeError as error:
+        shape = "x".join(map(str, found.images.shape[1:]))
+        reason = str(error).partition("\n")[0]
+        raise ModelError(f"{found.origin} cannot take images of {shape}: {reason}") from error
+
+
+def _named(
+    target: str,
+    size: tuple[int, ...] | None,
+    channels: int | None,
+    classes: int | None,
+    batch: int,
+    times: bool,
+) -> Subject:
+    """A named net is built without numbers where nothing is timed; chance is left as it was."""
+    usual = _usual(target) if size or channels or is_own(target) else None
+    shape = None if usual is None else (channels or usual[0], *image_size(size or usual[1:]))
+    named = target in MODELS
+    classes = classes or (MODELS[target].classes if named else 10)
+    device = torch.device("meta" if named and not times else "cpu")
+    with torch.random.fork_rng(devices=[]), device:
+        return subject(target, images=batch, shape=shape, classes=classes)
+
+
+def _usual(target: str) -> tuple[int, int, int] | None:
+    """(C, H, W) of the images it is made for; None for an unknown name."""
+    if _is_run(target):
+        preprocess = load_run(target).card.preprocess
+        return preprocess.channels, preprocess.height, preprocess.width
+    if is_own(target):
+        return 3, default_side(target), default_side(target)
+    return MODELS[target].usual if target in MODELS else None
+
+
+def _given(
+    model: nn.Module, size: tuple[int, ...] | None, channels: int | None, batch: int
+) -> Subject:
+    """A module of the caller's, with images of the channels that its first layer takes."""
+    if size is None:
+        raise OptionError("say how large its images are: size=32, or size=(height, width)")
+    height, width = image_size(size)
+    channels = channels or _channels(model, height * width)
+    first = next((p for p in model.parameters() if p.is_floating_point()), torch.empty(0))
+    images = torch.zeros(batch, channels, height, width, dtype=first.dtype, device=first.device)
+    return Subject(model, images, torch.zeros(batch), type(model).__name__)
+
+
+def _channels(model: nn.Module, pixels: int) -> int:
+    for module in model.modules():
+        if isinstance(module, nn.Conv2d):
+            return module.in_channels
+        if isinstance(module, nn.Linear):
+            return max(module.in_features // pixels, 1)
+    return 3

@@ -17,9 +17,10 @@ from torch import Tensor, nn
 from hubel.data.check import Findings, quick_check
 from hubel.data.feed import Feed, MemoryStore, Store, open_store
 from hubel.data.files import FileSource
+from hubel.data.folds import fold_split
 from hubel.data.preprocess import Preprocess
 from hubel.data.record import ArraySource, Source
-from hubel.data.split import Split
+from hubel.data.split import Split, make_split
 from hubel.errors import BrokenImage, DataError
 from hubel.runs.remember import recall, remember, signature
 from hubel.runs.weights import Card
@@ -115,14 +116,29 @@ def prepare(
     return replace(blank, feeds=Feeds(train, val))
 
 
-def choose_preprocess(plan: Plan, source: Source, split: Split, default_side: int) -> Preprocess:
+def choose_split(plan: Plan, source: Source) -> Split:
+    """Which images train, validate and test, drawn by the plan's split seed. Raises `DataError`."""
+    seed = plan.seed if plan.split_seed is None else plan.split_seed
+    if plan.fold is not None:
+        return fold_split(source, plan.fold, val=plan.val, seed=seed)
+    return make_split(source, val=plan.val, test=plan.test, seed=seed)
+
+
+def choose_preprocess(
+    plan: Plan,
+    source: Source,
+    split: Split,
+    default_side: int,
+    smallest: tuple[int, int] = (1, 1),
+) -> Preprocess:
     """Channels, size and scale, from the plan and a look at the training images.
 
-    Size: the plan's; else that of the images where all share one of at most 64 pixels a side; else
-    64 pixels, or the model's usual side where that is larger. Raises `DataError` where no image
+    Size: the plan's; else that of the images where all share one of at most 64 pixels a side and
+    the model takes it (from `smallest` up); else 64 pixels, or the model's usual side where that
+    is larger. Raises `DataError` where no image
     looked at can be read.
     """
-    rng = np.random.default_rng(plan.seed)
+    rng = np.random.default_rng(split.seed)  # runs with one split are fed alike
     rows = rng.permutation(split.train)[:STATISTICS_IMAGES]
     if isinstance(source, ArraySource):
         images = [source.images[row] for row in rows]
@@ -134,7 +150,8 @@ def choose_preprocess(plan: Plan, source: Source, split: Split, default_side: in
     if size is None:
         same = next(iter(shapes)) if len(shapes) == 1 else (NATIVE_SIDE + 1,) * 2
         side = max(default_side, NATIVE_SIDE)
-        size = (same[0], same[1]) if max(same) <= NATIVE_SIDE else (side, side)
+        enough = same[0] >= smallest[0] and same[1] >= smallest[1]
+        size = (same[0], same[1]) if enough and max(same) <= NATIVE_SIDE else (side, side)
     half = (0.5,) * channels
     plain = Preprocess(channels, size[0], size[1], plan.fit, half, half)
     prepared = np.stack([plain.image(image) for image in images]) / np.float32(255)
@@ -177,7 +194,7 @@ def choose_speed(setting: Setting, model: nn.Module) -> Choice:
         batch.targets,
         loss_of,
         precision=plan.precision,
-        steps=plan.epochs * len(setting.feeds.train),
+        steps=plan.epochs * len(setting.feeds.train) if plan.resize == "none" else 0,
     )
     remember(key, chosen)
     return chosen

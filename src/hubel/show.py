@@ -77,6 +77,8 @@ class Display:
             return
         if self.machine:
             print(json.dumps(finite(record)))
+        elif "members" in record and not self.quiet:
+            self._group(record)
         elif not self.quiet:
             console = Console(highlight=False)
             console.print(scores_table(record["metrics"]))
@@ -87,6 +89,12 @@ class Display:
             print(f"run:     {record['run']}")
             print(f"report:  {record['report']}")
             print(f"next:    hubel predict {record['run']} YOUR.jpg")
+
+    def _group(self, record: dict[str, Any]) -> None:
+        Console(highlight=False).print(group_table(record))
+        print(f"group:   {record['group']}")
+        print(f"report:  {record['report']}")
+        print(f"next:    hubel predict {record['group']} YOUR.jpg")
 
     def _step(self, step: Step) -> None:
         if self.progress.disable:
@@ -134,16 +142,38 @@ class _Pace:
 
 def scores_table(metrics: dict[str, dict[str, float]]) -> Table:
     """One row per part of the data."""
-    parts = [part for part in ("train", "val", "test", "all") if part in metrics]
+    known = ("train", "val", "test", "out-of-fold", "all")
+    parts = [part for part in known if part in metrics]
     names = list(dict.fromkeys(name for part in parts for name in metrics[part]))
-    shown = [n for n in ("accuracy", "top5", "loss", "balanced_accuracy", "ece") if n in names]
-    table = Table(box=None, pad_edge=False)
-    table.add_column("")
-    for name in shown:
-        table.add_column(name.replace("_", " "), justify="right")
+    table, shown = _scores_head(names)
     for part in parts:
         table.add_row(part, *(_score(name, metrics[part].get(name)) for name in shown))
     return table
+
+
+def group_table(record: dict[str, Any]) -> Table:
+    """One row per training of a group; then their mean with its 95 % interval; then together."""
+    part = "held out" if record["kind"] == "folds" else record["part"]
+    some = [name for name in record["intervals"] if name != "balanced_accuracy"]  # 80 columns
+    table, shown = _scores_head(some, part)
+    for member, scores in record["members"].items():
+        table.add_row(member, *(_score(name, scores.get(name)) for name in shown))
+    table.add_row("mean ± 95 %", *(_span(name, record["intervals"][name]) for name in shown))
+    for part, scores in record["ensemble"].items():
+        words = part if part == "out-of-fold" else f"ensemble, {part}"
+        table.add_row(words, *(_score(name, scores.get(name)) for name in shown))
+    return table
+
+
+def _scores_head(names: list[str], first: str = "") -> tuple[Table, list[str]]:
+    """A table with the scores that are shown of these, and which they are."""
+    known: list[str] = ["accuracy", "top5", "loss", "balanced_accuracy", "ece"]
+    shown = [name for name in known if name in names]
+    table = Table(box=None, pad_edge=False)
+    table.add_column(first)
+    for name in shown:
+        table.add_column(name.replace("_", " "), justify="right")
+    return table, shown
 
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[Any]], right: str = "") -> None:
@@ -161,6 +191,12 @@ def _score(name: str, value: float | None) -> str:
     if value is None:
         return "-"
     return f"{value:.3f}" if name == "loss" else f"{value:.1%}"
+
+
+def _span(name: str, span: dict[str, float]) -> str:
+    """A mean and half its interval, in the score's own unit: 84.0% ± 0.6, 0.452 ± 0.012."""
+    half = (span["high"] - span["low"]) / 2
+    return f"{_score(name, span['mean'])} ± {_score(name, half).removesuffix('%')}"
 
 
 def _plain(text: str) -> str:

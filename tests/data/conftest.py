@@ -3,13 +3,11 @@
 import io
 import json
 import pickle
-import threading
-import time
-from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from dataclasses import dataclass
 
 import numpy as np
 import pytest
+from mirrors import mirror  # noqa: F401 (a fixture)
 from PIL import Image
 
 
@@ -76,72 +74,3 @@ class SmallCifar:
 @pytest.fixture
 def small_cifar():
     return SmallCifar()
-
-
-@dataclass
-class Mirror:
-    """A web server with one file. The knobs say how it misbehaves.
-
-    Attributes:
-        content: what it serves, under any path.
-        ranges: whether it heeds Range.
-        status: answer this instead, if not 200.
-        cut: end each connection after so many bytes of body.
-        silent: seconds before it answers.
-        length: whether it announces Content-Length.
-        asked: the Range header of each request, None where there was none.
-    """
-
-    content: bytes = b""
-    ranges: bool = True
-    status: int = 200
-    cut: int | None = None
-    silent: float = 0.0
-    length: bool = True
-    asked: list = field(default_factory=list)
-    url: str = ""
-
-    def answer(self, handler):
-        wanted = handler.headers.get("Range")
-        self.asked.append(wanted)
-        time.sleep(self.silent)
-        if self.status != 200:
-            handler.send_error(self.status)
-            return
-        start = int(wanted.removeprefix("bytes=").rstrip("-")) if wanted and self.ranges else 0
-        body = self.content[start:]
-        handler.send_response(206 if start else 200)
-        if start:
-            total = len(self.content)
-            handler.send_header("Content-Range", f"bytes {start}-{total - 1}/{total}")
-        if self.length:
-            handler.send_header("Content-Length", str(len(body)))
-        handler.end_headers()
-        handler.wfile.write(body[: self.cut])
-
-
-@pytest.fixture
-def mirror():
-    """Makes mirrors; each runs until the test is over."""
-    servers = []
-
-    def start(content, **knobs):
-        made = Mirror(content, **knobs)
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_GET(self):
-                made.answer(self)
-
-            def log_message(self, *_):
-                """Quiet."""
-
-        server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
-        servers.append(server)
-        made.url = f"http://127.0.0.1:{server.server_port}/file"
-        return made
-
-    yield start
-    for server in servers:
-        server.shutdown()
-        server.server_close()

@@ -138,6 +138,86 @@ def test_mirrors_that_refuse(tmp_path, mirror, status):
     assert fetch(remote(gone, right), tmp_path).read_bytes() == CONTENT
 
 
+# A size that nobody has said, and hashes of which only the first digits are known
+
+
+def unsized(*mirrors, digits=8):
+    return Remote("w.pth", 0, SHA256[:digits], tuple(mirror.url for mirror in mirrors))
+
+
+def test_an_unknown_size_is_asked_for(tmp_path, mirror):
+    server, seen = mirror(CONTENT), []
+    found = fetch(unsized(server), tmp_path, lambda name, done, total: seen.append((done, total)))
+    assert found.read_bytes() == CONTENT
+    assert seen[-1] == (len(CONTENT), len(CONTENT))
+    assert {total for _, total in seen} == {len(CONTENT)}
+    assert server.heads == 1
+    assert server.asked == [None]
+
+
+def test_a_file_of_unknown_size_that_is_there_is_not_asked_for(tmp_path, mirror):
+    server = mirror(CONTENT)
+    assert not is_whole(unsized(server), tmp_path)
+    (tmp_path / "w.pth").write_bytes(b"put here by hand")
+    assert is_whole(unsized(server), tmp_path)
+    fetch(unsized(server), tmp_path)
+    assert (server.heads, server.asked) == (0, [])
+
+
+def test_an_unknown_size_resumes_too(tmp_path, mirror):
+    (tmp_path / "w.pth.part").write_bytes(CONTENT[:300_000])
+    server = mirror(CONTENT)
+    assert fetch(unsized(server), tmp_path).read_bytes() == CONTENT
+    assert server.asked == ["bytes=300000-"]
+
+
+def test_an_unknown_size_survives_a_connection_that_breaks(tmp_path, mirror):
+    server = mirror(CONTENT, cut=200_000)
+    assert fetch(unsized(server), tmp_path).read_bytes() == CONTENT
+    assert server.asked == [None, "bytes=200000-", "bytes=400000-"]
+
+
+@pytest.mark.parametrize(
+    ("knobs", "reason"),
+    [
+        ({"length": False}, "does not say how large the file is"),
+        ({"announced": 0}, "does not say how large the file is"),
+        ({"head": False}, "answered 405"),
+        ({"status": 404}, "answered 404"),
+    ],
+)
+def test_a_mirror_that_does_not_say_the_size_is_passed_by(tmp_path, mirror, knobs, reason):
+    """What had come before stays for the next attempt."""
+    (tmp_path / "w.pth.part").write_bytes(CONTENT[:300_000])
+    with pytest.raises(Unreachable, match=rf"w\.pth could not be downloaded .*{reason}"):
+        fetch(unsized(mirror(CONTENT, **knobs)), tmp_path)
+    assert (tmp_path / "w.pth.part").read_bytes() == CONTENT[:300_000]
+    second = mirror(CONTENT)
+    fetch(unsized(mirror(CONTENT, **knobs), second), tmp_path)
+    assert second.asked == ["bytes=300000-"]
+
+
+def test_one_mirrors_wrong_size_is_not_held_against_the_next(tmp_path, mirror):
+    page, right = mirror(b"<html>please log in</html>"), mirror(CONTENT)
+    assert fetch(unsized(page, right), tmp_path).read_bytes() == CONTENT
+
+
+def test_a_wrong_hash_of_a_file_of_unknown_size(tmp_path, mirror):
+    wrong = mirror(CONTENT[::-1])
+    with pytest.raises(DataError, match=rf"w\.pth arrived damaged .*expected {SHA256[:8]}\.\.\."):
+        fetch(unsized(wrong), tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == [".lock"]
+
+
+@pytest.mark.parametrize("digits", [1, 8, 63, 64])
+def test_the_first_digits_of_a_hash_are_enough(tmp_path, mirror, digits):
+    fetch(unsized(mirror(CONTENT), digits=digits), tmp_path)
+    other = "0" if SHA256[digits - 1] != "0" else "1"
+    strange = Remote("x.pth", 0, SHA256[: digits - 1] + other, (mirror(CONTENT).url,))
+    with pytest.raises(DataError, match="SHA-256 is"):
+        fetch(strange, tmp_path)
+
+
 def test_no_network_fails_within_seconds(tmp_path, deaf, monkeypatch):
     monkeypatch.setattr(fetch_module, "CONNECT", 0.2)
     with socket.create_server(("127.0.0.1", 0)) as server:

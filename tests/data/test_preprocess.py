@@ -8,6 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from sklearn.datasets import load_sample_images
 
 from hubel.data.preprocess import Preprocess
 from hubel.errors import OptionError
@@ -88,6 +89,98 @@ def test_crop_of_a_long_strip_needs_no_more_memory_than_the_strip():
     assert (made(1, 224, 224, "crop").image(strip) == 7).all()
 
 
+# What published weights were judged with
+
+
+def photos():
+    """Two real photos, 427 x 640, that come with scikit-learn."""
+    return [image.transpose(2, 0, 1) for image in load_sample_images().images]
+
+
+def resized_then_cut(image, short, side, how):
+    """The short side to `short` pixels, then the centre of `side`, as torchvision does it."""
+    picture = Image.fromarray(image.transpose(1, 2, 0))
+    width, height = picture.size
+    scale = short / min(width, height)
+    picture = picture.resize((round(width * scale), round(height * scale)), how)
+    left, top = round((picture.width - side) / 2), round((picture.height - side) / 2)
+    return np.asarray(picture.crop((left, top, left + side, top + side))).transpose(2, 0, 1)
+
+
+@pytest.mark.parametrize("turned", [False, True])
+@pytest.mark.parametrize(
+    ("filter", "how"),
+    [("bilinear", Image.Resampling.BILINEAR), ("bicubic", Image.Resampling.BICUBIC)],
+)
+@pytest.mark.parametrize("short", [256, 232, 224])
+def test_kept_is_resize_and_centre_crop_of_real_photos(filter, how, short, turned):
+    """To rounding where sides and corners come out whole: short sides of 384, 348 and 336
+    are brought to two thirds, the long one from 480 to 320. Of whole photos, where they are
+    rounded, half a pixel lies between the two: half of what a shift by one would do."""
+    made = Preprocess(3, 224, 224, "crop", HALF3, HALF3, kept=224 / short, filter=filter)
+    for photo in photos():
+        for part in (photo[:, : short * 3 // 2, :480], photo):
+            image = np.ascontiguousarray(part.transpose(0, 2, 1) if turned else part)
+            expected = resized_then_cut(image, short, 224, how).astype(float)
+            distance = np.abs(made.image(image) - expected)
+            shift = np.abs(np.roll(expected, 1, axis=1 if turned else 2) - expected)
+            if part is photo:
+                assert distance.mean() < 0.6 * shift.mean()
+            else:  # in levels of 255; what bicubic overshoots is cut off twice
+                assert distance.max() <= 4
+                assert distance.mean() < 0.2
+
+
+def test_kept_of_a_square_is_exact():
+    """256 x 256 to 224 of 256: the corners are whole, nothing is scaled."""
+    image = photos()[0][:, 100:356, 200:456]
+    found = Preprocess(3, 224, 224, "crop", HALF3, HALF3, kept=0.875).image(image)
+    np.testing.assert_array_equal(found, image[:, 16:240, 16:240])
+
+
+def test_kept_by_hand():
+    """A 16 x 8 image, half of the short side kept, to 4 x 4: the middle four rows and columns."""
+    image = np.arange(128, dtype=np.uint8).reshape(1, 16, 8)
+    found = Preprocess(1, 4, 4, "crop", (0.5,), (0.5,), kept=0.5).image(image)
+    np.testing.assert_array_equal(found, image[:, 6:10, 2:6])
+
+
+def test_an_image_that_fits_is_still_cut_where_less_is_kept():
+    image = np.zeros((1, 8, 8), np.uint8)
+    image[0, 2:6, 2:6] = 200
+    found = Preprocess(1, 8, 8, "crop", (0.5,), (0.5,), kept=0.5).image(image)
+    assert found[0, 1:7, 1:7].min() > 150
+
+
+def test_bicubic_is_pillows():
+    image = photos()[1]
+    expected = Image.fromarray(image.transpose(1, 2, 0)).resize((13, 11), Image.Resampling.BICUBIC)
+    for fit in ("stretch", "pad"):
+        size = (11, 13) if fit == "stretch" else (9, 13)
+        made = Preprocess(3, *size, fit, HALF3, HALF3, filter="bicubic")
+        found = made.image(image).transpose(1, 2, 0)
+        if fit == "stretch":
+            np.testing.assert_array_equal(found, np.asarray(expected))
+        else:  # 427 x 640 to 9 x 13 (8.7 rounded) leaves no border
+            exact = Image.fromarray(image.transpose(1, 2, 0)).resize((13, 9), 3)
+            np.testing.assert_array_equal(found, np.asarray(exact))
+
+
+def test_more_pixels_are_decoded_where_less_is_kept():
+    assert made(3, 224, 224, "crop").enough == 896
+    assert Preprocess(3, 224, 224, "crop", HALF3, HALF3, kept=0.875).enough == 1024
+
+
+def test_records_of_older_runs_still_load():
+    """They say nothing of what is kept, nor of the filter: all of it, bilinear."""
+    record = {
+        "channels": 1, "height": 28, "width": 28, "fit": "stretch", "mean": [0.2], "std": [0.3],
+    }  # fmt: skip
+    assert Preprocess.from_json(record) == Preprocess(1, 28, 28, "stretch", (0.2,), (0.3,))
+    assert Preprocess.from_json(record).kept == 1
+    assert Preprocess.from_json(record).filter == "bilinear"
+
+
 def test_pad_fills_with_the_mean_on_both_sides():
     image = np.full((1, 4, 8), 200, np.uint8)
     got = made(1, 8, 8, "pad").image(image)[0]
@@ -116,7 +209,7 @@ def test_denormalise_clips():
 
 
 def test_json_round_trip():
-    preprocess = Preprocess(3, 5, 7, "pad", (0.1, 0.2, 0.3), HALF3)
+    preprocess = Preprocess(3, 5, 7, "crop", (0.1, 0.2, 0.3), HALF3, 0.875, "bicubic")
     again = Preprocess.from_json(json.loads(json.dumps(preprocess.to_json())))
     assert again == preprocess
     assert hash(again) == hash(preprocess)
@@ -131,6 +224,14 @@ def test_json_round_trip():
         ((1, 0, 7, "pad", (0.5,), (0.5,)), "sides must be 1 or more, given 0 x 7"),
         ((1, 5, 7, "pad", (0.5,), (0.0,)), r"std must be above 0, given \(0\.0,\)"),
         ((1, 5, 7, "pad", (0.5,), (float("nan"),)), "std must be above 0"),
+        ((1, 5, 7, "crop", (0.5,), (0.5,), 0.0), "kept must be above 0, at most 1.*: 0.0"),
+        ((1, 5, 7, "crop", (0.5,), (0.5,), 1.1), "kept must be above 0, at most 1.*: 1.1"),
+        ((1, 5, 7, "crop", (0.5,), (0.5,), float("nan")), "kept must be above 0, at most 1.*: nan"),
+        ((1, 5, 7, "pad", (0.5,), (0.5,), 0.9), "kept must be .* 1 but for crop: 0.9"),
+        (
+            (1, 5, 7, "crop", (0.5,), (0.5,), 1.0, "cubic"),
+            "unknown filter 'cubic': did you mean 'b",
+        ),
     ],
 )
 def test_bad_words_and_numbers(arguments, message):

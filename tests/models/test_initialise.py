@@ -3,9 +3,10 @@
 import pytest
 import torch
 from torch import nn
+from zoo import SMALL, logits, shape
 
 from hubel.models.initialise import initialise
-from hubel.models.names import MODELS, build
+from hubel.models.names import build
 
 
 def deep(kind):
@@ -59,11 +60,16 @@ def test_batch_norms_start_anew():
     assert all(net[0].state_dict()[name].equal(value) for name, value in fresh.items())
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", [name for name in SMALL if name != "lenet5_1998"])
 def test_every_model_starts_with_logits_of_order_one(name):
     """A fresh net is about as unsure as it can be: its loss is near ln 10, far from 10."""
     torch.manual_seed(0)
-    channels, *size = MODELS[name].usual
+    _, channels, *size = shape(name)
     net = build(name, classes=10, channels=channels, size=tuple(size))
-    logits = net(torch.randn(64, channels, *size))
-    assert 0.1 < logits.std() < 4
+    assert 0.1 < logits(net(torch.randn(shape(name, images=32)))).std() < 4
+
+
+def test_a_net_may_draw_its_weights_itself():
+    torch.manual_seed(0)
+    net = build("lenet5_1998", classes=10, channels=1, size=(32, 32))
+    assert 0.9 * 2.4 / 5 < net.c1.weight.abs().max() <= 2.4 / 5

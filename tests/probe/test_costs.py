@@ -9,7 +9,8 @@ import torch.nn.functional as F
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from hubel.models.names import MODELS, build
+from hubel.models.names import build
+from hubel.models.table import MODELS
 from hubel.probe.costs import WHOLE, costs
 
 
@@ -52,12 +53,118 @@ def test_totals_are_exact(name, exact):
     assert (found.parameters, found.macs) == exact
 
 
+def blank(name, classes=10):
+    """A named net without memory, at its usual size."""
+    entry = MODELS[name]
+    with torch.device("meta"):
+        net = build(name, classes=classes, channels=entry.usual[0], size=entry.usual[1:])
+        return net, torch.zeros(1, *entry.usual)
+
+
 @pytest.mark.parametrize("name", MODELS)
 def test_torchs_counter_agrees(name):
-    net, image = usual(name)
+    net, image = blank(name)
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         net.eval()(image)
-    assert costs(net, image, repeats=0).macs * 2 == counter.get_total_flops()
+    assert costs(net, image, repeats=0, sight=False).macs * 2 == counter.get_total_flops()
+
+
+# GMACs of one image as torchvision's model pages print them; exact where they were worked out
+PUBLISHED = {
+    "alexnet": "0.714",
+    "alexnet_2012": 724_406_816,
+    "googlenet": "1.498",
+    "googlenet_2014": 1_582_671_872,
+    "resnet18": "1.814",
+    "resnet34": "3.664",
+    "resnet50": "4.089",
+    "resnet101": "7.801",
+    "resnet152": "11.514",
+    "vgg16": "15.470",
+    "vgg19": 19_632_062_464,
+}
+
+
+@pytest.mark.parametrize(("name", "figure"), PUBLISHED.items())
+def test_published_counts(name, figure):
+    macs = costs(*blank(name, classes=1000), repeats=0, sight=False).macs
+    assert (macs if isinstance(figure, int) else f"{macs / 1e9:.3f}") == figure
+
+
+def test_without_numbers_everything_but_time_is_the_same():
+    """Shapes, bytes, counts and fields on the meta device are those of a pass that computes."""
+    for name in ("lenet5", "compact", "resnet20"):
+        net, image = usual(name)
+        assert repr(costs(*blank(name), repeats=0)) == repr(costs(net, image, repeats=0))
+
+
+def test_large_nets_are_counted_without_memory_and_quickly():
+    net, image = blank("resnet152", classes=1000)
+    costs(net, image, repeats=0, sight=False)
+    began = time.process_time()
+    found = costs(net, image, repeats=0, sight=False)
+    assert time.process_time() - began < 2  # 0.1 s on one core; computing it takes more than 10
+    assert found.parameters == 60_192_808
+
+
+def test_fields_are_those_of_the_last_output():
+    rows = {row.layer: row for row in costs(*usual("lenet5"), repeats=0).layers}
+    assert rows["features.conv2"].field.size == (14, 14)
+    assert rows["features.pool2"].field.step == (4.0, 4.0)
+    assert rows["classifier.fc1"].field.size is None
+
+
+def test_fields_may_be_left_out():
+    net, image = usual("lenet5")
+    assert all(row.field is None for row in costs(net, image, repeats=0, sight=False).layers)
+
+
+@pytest.mark.parametrize("depth", [1, 2, 3])
+def test_folding_keeps_the_sums(depth):
+    net, image = usual("resnet20")
+    whole, folded = costs(net, image, repeats=1), costs(net, image, repeats=1, depth=depth)
+    for sum_of in ("parameters", "macs", "bytes"):
+        assert getattr(folded, sum_of) == getattr(whole, sum_of)
+    assert sum(row.share for row in folded.layers) == pytest.approx(1)
+    assert len({row.layer for row in folded.layers}) == len(folded.layers)
+    assert all(row.layer.count(".") < depth for row in folded.layers)
+
+
+def test_a_folded_row_is_its_modules():
+    rows = {row.layer: row for row in costs(*usual("resnet20"), repeats=0, depth=1).layers}
+    assert list(rows) == ["conv1", "bn1", "relu", "layer1", "layer2", "layer3", "avgpool",
+                          "flatten", "fc"]  # fmt: skip
+    stage = rows["layer2"]
+    assert (stage.kind, stage.shape, stage.uses) == ("Sequential", (1, 32, 16, 16), 1)
+    assert stage.field.size == (37, 37)  # 15 before it, + 2, then step 2: + 5 x 4
+    assert stage.parameters == 32 * 9 * (16 + 5 * 32) + 6 * 2 * 32
+
+
+def test_folding_a_list_that_never_runs_takes_its_last_layer():
+    class Listed(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.steps = nn.ModuleList([nn.Conv2d(1, 2, 3), nn.Conv2d(2, 3, 3)])
+
+        def forward(self, x):
+            for step in self.steps:
+                x = step(x)
+            return x
+
+    (row,) = costs(Listed(), torch.zeros(1, 1, 9, 8), repeats=0, depth=1).layers
+    assert (row.layer, row.kind, row.shape) == ("steps", "ModuleList", (1, 3, 5, 4))
+    assert row.field.size == (5, 5)
+
+
+class Pairs(nn.Module):
+    """A bilinear form of the first three and the last two numbers."""
+
+    def __init__(self):
+        super().__init__()
+        self.form = nn.Bilinear(3, 2, 4)
+
+    def forward(self, x):
+        return self.form(x[..., :3], x[..., 3:])
 
 
 HAND = {
@@ -68,6 +175,10 @@ HAND = {
     "transposed in groups": (nn.ConvTranspose2d(6, 4, 3, groups=2), (1, 6, 5, 7), 35 * 6 * 2 * 9),
     "linear over a map": (nn.Linear(5, 3), (2, 4, 7, 5), 2 * 4 * 7 * 5 * 3),
     "1-d": (nn.Conv1d(2, 3, 4), (1, 2, 9), 3 * 6 * 4 * 2),
+    "bilinear": (Pairs(), (2, 7, 5), 2 * 7 * 4 * (3 * 2 + 3)),
+    "one channel each": (nn.Conv2d(6, 12, 3, groups=6), (1, 6, 7, 5), 12 * 5 * 3 * 9),
+    "transposed, padded": (nn.ConvTranspose2d(6, 4, 3, 2, 1, 1), (1, 6, 5, 7), 35 * 6 * 4 * 9),
+    "3-d": (nn.Conv3d(2, 4, 3, groups=2), (2, 2, 5, 7, 4), 2 * 3 * 5 * 2 * 4 * 27),
     "no bias": (nn.Linear(5, 3, bias=False), (2, 5), 2 * 5 * 3),
 }
 

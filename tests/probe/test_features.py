@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from zoo import SMALL, every, shape
 
-from hubel.models.names import MODELS, build
+from hubel.models.names import build
 from hubel.probe.features import feature_maps
 
 
@@ -82,12 +83,12 @@ def test_nan_maps_do_not_stop_it():
     assert np.isnan(found[0].maps).all()
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", SMALL)
 def test_leaves_the_model_as_it_was(name):
-    channels, *size = MODELS[name].usual
+    _, channels, *size = shape(name)
     net = build(name, classes=3, channels=channels, size=tuple(size))
-    images = torch.randn(4, channels, *size)
-    net(images).sum().backward()
+    images = torch.randn(shape(name, images=4))
+    every(net(images)).backward()
     before = {key: value.clone() for key, value in net.state_dict().items()}
     gradients = {key: p.grad.clone() for key, p in net.named_parameters()}
     chance = torch.get_rng_state()

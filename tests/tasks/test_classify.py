@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from sklearn import metrics
 
 from hubel.errors import DataError, ModelError
+from hubel.models.names import build
 from hubel.tasks.classify import Classify, Tally, logits
 
 TEN = Classify(tuple("abcdefghij"))
@@ -96,6 +97,114 @@ def test_loss_of_bf16_outputs_is_taken_in_float32():
     loss = TEN.loss(z.bfloat16(), targets)["cross_entropy"]
     assert loss.dtype == torch.float32
     torch.testing.assert_close(loss, F.cross_entropy(z.bfloat16().float(), targets))
+
+
+def test_float64_stays_float64_so_that_gradients_can_be_proven():
+    z, targets = batch()
+    outputs = {"logits": z.double(), "aux1": -z.double(), "garbage": z.double()[:, :1]}
+    assert {term.dtype for term in TEN.loss(outputs, targets).values()} == {torch.float64}
+
+
+# Auxiliary heads
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_auxiliary_heads_count_three_tenths(smoothing):
+    """Szegedy et al. 2014: their losses are weighted by 0.3; of mixed targets too."""
+    task = Classify(TEN.classes, smoothing)
+    (z, targets), (first, _), (second, _) = (batch(seed=seed) for seed in range(3))
+    other = targets.roll(1)
+    mixed = 0.7 * F.one_hot(targets, 10) + 0.3 * F.one_hot(other, 10)
+    for given in (targets, mixed):
+        terms = task.loss({"aux2": second, "logits": z, "aux1": first, "features": None}, given)
+        loss = torch.nn.CrossEntropyLoss(label_smoothing=smoothing)
+        expected = {
+            "cross_entropy": loss(z, given),
+            "aux1": 0.3 * loss(first, given),
+            "aux2": 0.3 * loss(second, given),
+        }
+        assert list(terms) == list(expected)
+        torch.testing.assert_close(terms, expected)
+
+
+def test_mixed_and_smoothed_targets_of_an_auxiliary_head_by_hand():
+    """Shares (0.7, 0.3), s = 0.2: y = (0.66, 0.34). Logits (ln 3, 0): p = (3/4, 1/4)."""
+    z = torch.tensor([[math.log(3), 0.0]])
+    terms = Classify(("a", "b"), 0.2).loss({"logits": z, "aux": z}, torch.tensor([[0.7, 0.3]]))
+    by_hand = -(0.66 * math.log(0.75) + 0.34 * math.log(0.25))
+    assert terms["cross_entropy"].item() == pytest.approx(by_hand, rel=1e-6)
+    assert terms["aux"].item() == pytest.approx(0.3 * by_hand, rel=1e-6)
+
+
+def test_auxiliary_heads_are_taken_in_float32_and_no_score_sees_them():
+    z, targets = batch()
+    outputs = {"logits": z, "aux1": -z.bfloat16()}
+    assert TEN.loss(outputs, targets)["aux1"].dtype == torch.float32
+    assert TEN.scores(TEN.tally(outputs, targets)) == TEN.scores(TEN.tally(z, targets))
+    assert TEN.hits(outputs, targets) == TEN.hits(z, targets)
+
+
+@pytest.mark.parametrize("wrong", [None, torch.zeros(400, 10, 2, 2)])
+def test_an_auxiliary_output_that_is_no_logits_is_named(wrong):
+    z, targets = batch()
+    with pytest.raises(ModelError, match=r"must return logits \(N, classes\)"):
+        TEN.loss({"logits": z, "aux1": wrong}, targets)
+
+
+def test_googlenets_terms():
+    torch.manual_seed(0)
+    net = build("googlenet", classes=10, channels=3, size=(32, 32)).train()
+    outputs = net(torch.randn(4, 3, 32, 32))
+    assert list(TEN.loss(outputs, torch.arange(4))) == ["cross_entropy", "aux1", "aux2"]
+
+
+# The garbage class
+
+
+def equation_9(distances, targets, j):
+    """LeCun et al. 1998, equation 9, term by term: the mean of
+    y_D + log(exp(-j) + sum_i exp(-y_i)), y_i the distance to class i's code."""
+    rows = np.arange(len(targets))
+    return np.mean(distances[rows, targets] + np.log(np.exp(-j) + np.exp(-distances).sum(axis=1)))
+
+
+@pytest.mark.parametrize("j", [-2.0, 0.1, 1.0, 30.0])
+def test_garbage_makes_the_sum_equation_9(j):
+    draw = np.random.default_rng(0)
+    distances, targets = draw.uniform(0, 8, (50, 10)), draw.integers(0, 10, 50)
+    outputs = {"logits": torch.tensor(-distances), "garbage": torch.full((50, 1), -j)}
+    terms = TEN.loss(outputs, torch.tensor(targets))
+    assert set(terms) == {"cross_entropy", "garbage"}
+    expected = equation_9(distances, targets, j)
+    assert sum(terms.values()).item() == pytest.approx(expected, rel=1e-5)
+
+
+def test_garbage_by_hand():
+    """One class at distance ln 2, j = ln 4: log(1/4 + 1/2) + ln 2 = ln 1.5, all of it garbage."""
+    outputs = {
+        "logits": torch.tensor([[-math.log(2)]]),
+        "garbage": torch.tensor([[-math.log(4)]]),
+    }
+    terms = Classify(("a",)).loss(outputs, torch.tensor([0]))
+    assert terms["cross_entropy"].item() == pytest.approx(0, abs=1e-7)
+    assert terms["garbage"].item() == pytest.approx(math.log(1.5), rel=1e-6)
+
+
+def test_garbage_stays_finite_far_away():
+    """Distances in the hundreds, as an untrained LeNet-5 has them: exp(-y) is 0 in float32."""
+    outputs = {"logits": torch.full((2, 10), -400.0), "garbage": torch.full((2, 1), -1.0)}
+    terms = TEN.loss(outputs, torch.tensor([0, 1]))
+    assert terms["garbage"].item() == pytest.approx(400 - math.log(10) - 1, rel=1e-6)
+
+
+def test_lenets_own_outputs_give_equation_9():
+    torch.manual_seed(0)
+    net = build("lenet5_1998", classes=10, channels=1, size=(28, 28))
+    outputs, targets = net(torch.randn(6, 1, 28, 28)), torch.arange(6)
+    with torch.no_grad():
+        distances = -outputs["logits"].double().numpy()
+    found = sum(TEN.loss(outputs, targets).values()).item()
+    assert found == pytest.approx(equation_9(distances, targets.numpy(), 1.0), rel=1e-5)
 
 
 # Scores

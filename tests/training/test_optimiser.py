@@ -4,7 +4,13 @@ import pytest
 import torch
 from torch import nn
 
-from hubel.training.optimiser import MomentumSGD, apply_decay, build_optimiser, set_rate
+from hubel.training.optimiser import (
+    DiagonalLM,
+    MomentumSGD,
+    apply_decay,
+    build_optimiser,
+    set_rate,
+)
 from hubel.training.plan import Optimiser
 
 
@@ -77,6 +83,46 @@ def test_velocity_by_hand_across_a_rate_change():
         w.grad = torch.tensor([gradient], dtype=torch.float64)
         optimiser.step()
     assert w.item() == pytest.approx(-0.62, abs=1e-12)
+
+
+def test_sdlm_by_hand():
+    """lr 0.1, mu 0.5: rates 0.1 / (0.5 + h) = 0.2, 0.1 and 0.025 for h = 0, 0.5 and 3.5."""
+    w = nn.Parameter(torch.tensor([1.0, 1.0, 1.0], dtype=torch.float64))
+    optimiser = DiagonalLM([w], 0.1, 0.5)
+    optimiser.measured({w: torch.tensor([0.0, 0.5, 3.5], dtype=torch.float64)})
+    w.grad = torch.tensor([1.0, -2.0, 4.0], dtype=torch.float64)
+    optimiser.step()
+    assert w.tolist() == pytest.approx([0.8, 1.2, 0.9], abs=1e-12)
+    optimiser.param_groups[0]["lr"] = 0.2
+    optimiser.step()
+    assert w.tolist() == pytest.approx([0.4, 1.6, 0.7], abs=1e-12)
+
+
+def test_sdlm_reaches_the_bottom_of_a_bowl_in_one_step_where_sgd_does_not():
+    """On a diagonal quadratic with the true h, no mu and rate 1 it is Newton's method."""
+    bends = torch.tensor([0.01, 1.0, 100.0], dtype=torch.float64)
+    w = nn.Parameter(torch.ones(3, dtype=torch.float64))
+    optimiser = DiagonalLM([w], 1.0, 1e-300)
+    optimiser.measured({w: bends})
+    (bends * w * w / 2).sum().backward()
+    optimiser.step()
+    assert w.abs().max() < 1e-12
+
+
+def test_sdlm_keeps_its_curvature_in_its_state():
+    """What `State.export` reads and `State.restore` puts back."""
+    ours, theirs = fresh(), fresh()
+    one, other = DiagonalLM(ours, 0.1), DiagonalLM(theirs, 0.1)
+    one.measured({w: torch.rand_like(w) for w in ours})
+    other.load_state_dict(one.state_dict())
+    assert walk(one, ours).equal(walk(other, theirs))
+
+
+def test_sdlm_is_built_by_the_plan():
+    net = nn.Linear(3, 2)
+    optimiser = build_optimiser(net, Optimiser(name="sdlm", lr=0.1, mu=0.3))
+    assert isinstance(optimiser, DiagonalLM)
+    assert {group["mu"] for group in optimiser.param_groups} == {0.3}
 
 
 def test_parameters_without_gradient_stand_still():

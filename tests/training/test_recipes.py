@@ -6,7 +6,7 @@ import pytest
 from hubel.data.augment import Augment
 from hubel.data.files import FileSource
 from hubel.data.record import ArraySource
-from hubel.models.names import MODELS
+from hubel.models.table import MODELS
 from hubel.training.plan import make_plan
 from hubel.training.recipes import DATA, LEAST, MOST, OPTIMISERS, recipe
 
@@ -20,6 +20,21 @@ def arrays(name):
 def test_every_recipe_is_a_plan(model, name):
     words = recipe(model, arrays(name), images=1000, side=28)
     assert make_plan(source="s", model=model, **words).epochs >= 1
+
+
+@pytest.mark.parametrize("model", [*MODELS, "mine.py:net"])
+@pytest.mark.parametrize("freeze", [None, "body", "layer1"])
+def test_every_recipe_from_trained_weights_is_a_plan(model, freeze):
+    asked = make_plan(source="s", model=model, weights="imagenet", freeze=freeze)
+    words = recipe(model, arrays("other"), 1000, 28, asked)
+    made = make_plan(source="s", model=model, freeze=freeze, **words)
+    assert (made.head_epochs, made.body_rate) == ((0, 1.0) if freeze == "body" else (1, 0.1))
+    assert made.optimiser.name == "adamw"
+
+
+def test_a_frozen_body_without_trained_weights_keeps_the_models_recipe():
+    asked = make_plan(source="s", model="lenet5", freeze="body")
+    assert recipe("lenet5", arrays("x"), 100, 28, asked) == recipe("lenet5", arrays("x"), 100, 28)
 
 
 @pytest.mark.parametrize("name", OPTIMISERS)

@@ -60,13 +60,28 @@ def test_plateau_multiplies_per_drop():
     assert learning_rate(plan, 0.4, 7, 100, drops=3) == pytest.approx(0.05)
 
 
+def test_a_table_by_hand():
+    """Seven steps in three parts: steps 0-2, 3-4 and 5-6 begin before 7/3, 14/3 and 7."""
+    plan = Schedule(name="table", rates=(0.5, 1.0, 0.1))
+    found = rates(plan, total=7, highest=0.2)
+    assert found == pytest.approx([0.1, 0.1, 0.1, 0.2, 0.2, 0.02, 0.02])
+
+
+def test_a_table_with_a_rate_per_pass_is_the_papers():
+    """LeCun et al. 1998: two passes at 0.0005, three at 0.0002, ...; here of 30 steps each."""
+    paper = [5e-4] * 2 + [2e-4] * 3 + [1e-4] * 3 + [5e-5] * 4 + [1e-5] * 8
+    plan = Schedule(name="table", rates=tuple(rate / 5e-4 for rate in paper))
+    found = rates(plan, total=20 * 30, highest=5e-4)
+    assert found == pytest.approx([rate for rate in paper for _ in range(30)])
+
+
 @given(
-    name=st.sampled_from(["constant", "step", "plateau", "cosine", "one-cycle"]),
+    name=st.sampled_from(["constant", "step", "plateau", "cosine", "one-cycle", "table"]),
     warmup=st.none() | st.floats(0, 0.9),
     total=st.integers(1, 500),
     highest=st.floats(1e-5, 10),
 )
 def test_rate_is_positive_and_never_above_the_highest(name, warmup, total, highest):
-    plan = Schedule(name=name, warmup=warmup)
+    plan = Schedule(name=name, warmup=warmup, rates=(0.3, 1.0, 0.1))
     for step in range(total):
         assert 0 <= learning_rate(plan, highest, step, total) <= highest * (1 + 1e-12)

@@ -12,7 +12,7 @@ from typing import Any
 
 import typer
 
-from hubel.cli import data, inside, runs, training
+from hubel.cli import data, heatmap, inside, lab, runs, summary, training, weights
 from hubel.errors import HubelError, nearest
 
 OVERVIEW = """Convolutional neural networks you can see through.
@@ -23,6 +23,7 @@ OVERVIEW = """Convolutional neural networks you can see through.
   hubel predict runs/photos-compact-1 new.jpg
   hubel look runs/photos-compact-1 new.jpg      every operator of one pass, laid open
   hubel check resnet20               its gradients, proven
+  hubel summary resnet20             its layers: costs, receptive fields, times
 
 A source is an image folder, a CSV/TSV manifest, an .npz, IDX or CIFAR files, or a name
 ('hubel data list'). Every command has --help.
@@ -38,7 +39,11 @@ app = typer.Typer(
 training.register(app)
 runs.register(app)
 inside.register(app)
+summary.register(app)
+heatmap.register(app)
 app.add_typer(data.app, name="data")
+app.add_typer(weights.app, name="weights")
+app.add_typer(lab.app, name="lab")
 
 
 def _version(asked: bool) -> None:

@@ -10,7 +10,16 @@ from typing import Annotated, Any
 
 import typer
 
-RunPath = Annotated[str, typer.Argument(help="A run folder, as runs/photos-compact-1.")]
+RunPath = Annotated[
+    str, typer.Argument(help="A run folder, as runs/photos-compact-1, or a group's.")
+]
+Tta = Annotated[
+    str,
+    typer.Option(
+        help="Views of each image to average: none, flip (where mirrored images stay what they "
+        "are: photos, not digits), ten-crop or dense (both with mirrors)."
+    ),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object, nothing else.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1.")]
 Out = Annotated[Path, typer.Option(help="Where the run folders are.")]
@@ -18,20 +27,37 @@ Out = Annotated[Path, typer.Option(help="Where the run folders are.")]
 
 def evaluate(
     run: RunPath,
-    source: Annotated[
-        str | None, typer.Argument(help="Other data. Default: its own parts.")
+    more: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[RUN]... [SOURCE]", help="More runs; other data. Default: their own parts."
+        ),
     ] = None,
     device: Device = "auto",
+    tta: Tta = "none",
     as_json: Json = False,
 ) -> None:
-    """Score a run on its parts, or on other data."""
-    from hubel import api
-    from hubel.show import Display, scores_table
+    """Score a run on its parts, or on other data; of a group or several runs, their ensemble.
 
+    \b
+      hubel evaluate runs/photos-compact-1
+      hubel evaluate runs/photos-compact-1 other-photos/ --tta flip
+      hubel evaluate runs/photos-compact-seeds-1        the average of its members
+      hubel evaluate runs/A runs/B other-photos/        the average of two
+    """
+    from hubel.runs.files import finite
+    from hubel.show import Display, scores_table
+    from hubel.together import take_up
+
+    runs, rest = _peel([run, *(more or [])])
+    if len(rest) > 1:  # the last word alone may be data
+        runs, rest = [*runs, *rest[:-1]], rest[-1:]
+    source = rest[0] if rest else None
     with Display(machine=as_json) as display:
-        scores = api.load_run(run).evaluate(source, device=device, tell=display)
+        scores = take_up(runs).evaluate(source, device=device, tell=display, tta=tta)
     if as_json:
-        print(json.dumps({"run": run, "source": source, "metrics": scores}))
+        record = {"run": run if len(runs) == 1 else runs, "source": source, "metrics": scores}
+        print(json.dumps(finite(record)))
     else:
         from rich.console import Console
 
@@ -40,42 +66,54 @@ def evaluate(
 
 def predict(
     run: RunPath,
-    files: Annotated[list[str], typer.Argument(help="Images, folders of images, or '*.png'.")],
+    files: Annotated[
+        list[str], typer.Argument(help="Images, folders of images, or '*.png'; more runs first.")
+    ],
     form: Annotated[str, typer.Option("--format", help="table, json or csv.")] = "table",
     top: Annotated[int, typer.Option(help="Likeliest classes to name.", min=1)] = 3,
     device: Device = "auto",
+    tta: Tta = "none",
 ) -> None:
-    """Name what is in images.
+    """Name what is in images; with a group or several runs, by the average of them.
 
     A file that cannot be read gets a line that says why, and the exit code is then 1.
     """
-    from hubel import api
     from hubel.deploy.predictor import find_images
     from hubel.errors import OptionError, unknown
+    from hubel.together import take_up
 
     if form not in WRITERS:
         raise OptionError(unknown("format", form, WRITERS))
-    predictor = api.load_run(run).predictor(device, top)
-    found = list(predictor.stream(find_images(files)))
+    runs, images = _peel([run, *files])
+    if not images:
+        raise OptionError(f"predict takes images after the runs, given {', '.join(runs)} alone")
+    predictor = take_up(runs).predictor(device, top, tta)
+    found = list(predictor.stream(find_images(images)))
     WRITERS[form](found)
     if any(answer.error for answer in found):
         raise typer.Exit(1)
 
 
 def report(run: RunPath) -> None:
-    """Write the report of a run again."""
+    """Write the report of a run or a group again."""
+    from hubel.runs.group import Group, is_group
     from hubel.runs.report import write_report
+    from hubel.runs.report.group_page import write_group_report
     from hubel.runs.run import Run
 
-    print(write_report(Run.open(run).folder))
+    if is_group(run):
+        print(write_group_report(Group.open(run)))
+    else:
+        print(write_report(Run.open(run).folder))
 
 
 def list_runs(out: Out = Path("runs"), as_json: Json = False) -> None:
     """All trainings so far, oldest first."""
+    from hubel.runs.group import group_lines
     from hubel.runs.overview import overview
     from hubel.show import print_table
 
-    rows = overview(out)
+    rows = sorted([*overview(out), *group_lines(out)], key=lambda row: row["started"] or "")
     if as_json:
         print(json.dumps(rows))
     elif not rows:
@@ -116,11 +154,11 @@ def models(as_json: Json = False) -> None:
     if as_json:
         print(json.dumps(rows))
     else:
-        columns = ("name", "year", "parameters", "MACs", "input", "summary")
+        columns = ("name", "paper", "parameters", "MACs", "input", "summary")
         shown = [
             [
                 r["name"],
-                r["year"],
+                f"{r['paper'].partition(',')[0]} {r['year']}",
                 f"{r['parameters']:,}",
                 f"{r['macs']:,}",
                 r["input"],
@@ -136,6 +174,16 @@ def register(app: typer.Typer) -> None:
     for command in (evaluate, predict, report, compare, models):
         app.command()(command)
     app.command("runs")(list_runs)
+
+
+def _peel(words: list[str]) -> tuple[list[str], list[str]]:
+    """The run and group folders that the words begin with, one at least; and what follows them."""
+    runs = 1
+    while runs < len(words) and any(
+        (Path(words[runs]) / file).is_file() for file in ("config.json", "group.json")
+    ):
+        runs += 1
+    return words[:runs], words[runs:]
 
 
 def _as_table(found: list[Any]) -> None:

@@ -25,7 +25,7 @@ def _text(*names: str, help: str, panel: str | None = None) -> Any:
 Epochs = Annotated[int | None, _text(help=f"Times through the training images. {RECIPE}")]
 Batch = Annotated[int | None, _text(help=f"Images per step. {RECIPE}")]
 Optimiser = Annotated[
-    str | None, _text("--optimiser", help=f"sgd, adagrad, rmsprop, adam, adamw. {RECIPE}")
+    str | None, _text("--optimiser", help=f"sgd, adagrad, rmsprop, adam, adamw, sdlm. {RECIPE}")
 ]
 Lr = Annotated[float | None, _text(help=f"Highest learning rate; see 'hubel tune-lr'. {RECIPE}")]
 Momentum = Annotated[float | None, _text(help="Momentum, or Adam's beta1. Default: 0.9.")]
@@ -36,11 +36,13 @@ Beta2 = Annotated[float | None, _text(help="Second moment of Adam and RMSProp. D
 Eps = Annotated[
     float | None, _text(help="Added to the root in Adam, Adagrad and RMSProp. Default: 1e-8.")
 ]
+Mu = Annotated[float | None, _text(help="sdlm: added to the curvature. Default: 0.02.")]
 WeightDecay = Annotated[float | None, _text(help=f"Strength of weight decay. {RECIPE}")]
 Decay = Annotated[str | None, _text(help="l2 (in the gradient) or decoupled. Default: l2.")]
 DecayAll = Annotated[bool | None, _text("--decay-all", help="Decay biases and norms too.")]
 Schedule = Annotated[
-    str | None, _text(help="constant, step, plateau, cosine or one-cycle. Default: one-cycle.")
+    str | None,
+    _text(help="constant, step, plateau, cosine, one-cycle or table. Default: one-cycle."),
 ]
 Warmup = Annotated[float | None, _text(help="Share of the training in which the rate rises.")]
 Milestones = Annotated[
@@ -51,6 +53,26 @@ Wait = Annotated[
     int | None, _text(help="plateau: epochs without a gain before a drop. Default: 5.")
 ]
 Final = Annotated[float | None, _text(help="cosine, one-cycle: last rate / highest. Default: 0.")]
+Rates = Annotated[
+    str | None, _text(help="table: shares of --lr, for equal parts of the training: 1,0.4,0.1.")
+]
+Weights = Annotated[
+    str | None,
+    _text(help="Begin from trained weights: imagenet ('hubel weights list'), a file or a run."),
+]
+Freeze = Annotated[
+    str | None, _text(help="body: train the head alone; or the last layer that stands still.")
+]
+HeadEpochs = Annotated[
+    int | None,
+    _text(help="First epochs, in which only the head learns. Default: 1 with --weights."),
+]
+BodyRate = Annotated[
+    float | None, _text(help="The body's share of --lr. Default: 0.1 with --weights, else 1.")
+]
+Resize = Annotated[
+    str | None, _text(help="progressive: small images first; mixed: any size. Default: none.")
+]
 Smoothing = Annotated[float | None, _text(help=f"Label smoothing, 0 to 1. {RECIPE}")]
 Dropout = Annotated[float | None, _text(help="Share dropped, for models that have it.")]
 Clip = Annotated[float | None, _text(help="Largest norm of the gradient. Default: no limit.")]
@@ -67,6 +89,12 @@ Fit = Annotated[str | None, _text(help="stretch, crop or pad to that size. Defau
 Val = Annotated[float | None, _text(help="Share set apart for validation. Default: 0.1.")]
 Test = Annotated[float | None, _text(help="Share set apart for the test. Default: 0.1.")]
 Seed = Annotated[int | None, _text(help="Same seed, same weights, bit for bit. Default: 0.")]
+SplitSeed = Annotated[int | None, _text(help="Draws the parts. Default: the seed.")]
+Fold = Annotated[str | None, _text(help="Test on one fold of several, as 1/5, in --test's place.")]
+Seeds = Annotated[int | None, _text(help="Train so often, with seed, seed + 1, ..., on one split.")]
+Folds = Annotated[
+    int | None, _text(help="Cross-validation: train so often, each fold held out once.")
+]
 Device = Annotated[str | None, _text(help="auto, cpu, cuda, cuda:1. Default: auto.")]
 Precision = Annotated[str | None, _text(help="auto (measured), fp32 or bf16. Default: auto.")]
 Tune = Annotated[
@@ -93,6 +121,10 @@ MaxBroken = Annotated[
 def train(
     source: Source = "sample",
     model: Model = "compact",
+    weights: Weights = None,
+    freeze: Freeze = None,
+    head_epochs: HeadEpochs = None,
+    body_rate: BodyRate = None,
     epochs: Epochs = None,
     batch: Batch = None,
     optimiser: Optimiser = None,
@@ -101,6 +133,7 @@ def train(
     momentum_form: MomentumForm = None,
     beta2: Beta2 = None,
     eps: Eps = None,
+    mu: Mu = None,
     weight_decay: WeightDecay = None,
     decay: Decay = None,
     decay_all: DecayAll = None,
@@ -110,6 +143,7 @@ def train(
     factor: Factor = None,
     wait: Wait = None,
     final: Final = None,
+    rates: Rates = None,
     smoothing: Smoothing = None,
     dropout: Dropout = None,
     clip: Clip = None,
@@ -119,9 +153,14 @@ def train(
     augment: Augmentation = None,
     size: Size = None,
     fit: Fit = None,
+    resize: Resize = None,
     val: Val = None,
     test: Test = None,
     seed: Seed = None,
+    split_seed: SplitSeed = None,
+    fold: Fold = None,
+    seeds: Seeds = None,
+    folds: Folds = None,
     device: Device = None,
     precision: Precision = None,
     tune: Tune = None,
@@ -141,20 +180,25 @@ def train(
       hubel train                                  the sample that comes along
       hubel train photos/ --model resnet20 --epochs 20
       hubel train fashion-mnist --model lenet5 --seed 3
+      hubel train photos/ --model efficientnet_lite0 --weights imagenet
+      hubel train photos/ --seeds 5                mean, interval, ensemble
+      hubel train photos/ --folds 5                cross-validation
     """
     from hubel.cli.words import plan_words
 
     words = plan_words(locals())
-    from hubel import api
+    from hubel import several
     from hubel.show import Display
 
     with Display(quiet=quiet, machine=as_json) as display:
-        result = api.train(model, source, out=out, name=name, tell=display, **words)
+        result = several.train(
+            model, source, seeds=seeds, folds=folds, out=out, name=name, tell=display, **words
+        )
     display.result(result.to_json())
 
 
 def resume(
-    run: Annotated[str, typer.Argument(help="A run folder that is not finished.")],
+    run: Annotated[str, typer.Argument(help="A run or group folder that is not finished.")],
     data: Annotated[str | None, _text(help="Where the images are now, if they moved.")] = None,
     as_json: Json = False,
     quiet: Quiet = False,
@@ -164,11 +208,11 @@ def resume(
     It starts from its last checkpoint and ends in the same weights, bit for bit, as if it had
     never stopped.
     """
-    from hubel import api
+    from hubel import several
     from hubel.show import Display
 
     with Display(quiet=quiet, machine=as_json) as display:
-        result = api.resume(run, data=data, tell=display)
+        result = several.resume(run, data=data, tell=display)
     display.result(result.to_json())
 
 

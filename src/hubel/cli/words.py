@@ -15,6 +15,7 @@ OPTIMISER = {
     "momentum_form": "momentum_form",
     "beta2": "beta2",
     "eps": "eps",
+    "mu": "mu",
     "weight_decay": "weight_decay",
     "decay": "decay",
     "decay_all": "decay_all",
@@ -26,8 +27,11 @@ SCHEDULE = {
     "factor": "factor",
     "wait": "wait",
     "final": "final",
+    "rates": "rates",
 }
-NOT_OF_THE_PLAN = {"source", "model", "out", "name", "steps", "as_json", "quiet", "plan_words"}
+NOT_OF_THE_PLAN = {
+    "source", "model", "out", "name", "steps", "seeds", "folds", "as_json", "quiet", "plan_words",
+}  # fmt: skip
 
 
 def plan_words(flags: dict[str, Any]) -> dict[str, Any]:
@@ -40,14 +44,17 @@ def plan_words(flags: dict[str, Any]) -> dict[str, Any]:
     words: dict[str, Any] = {}
     optimiser = {key: given.pop(flag) for flag, key in OPTIMISER.items() if flag in given}
     schedule = {key: given.pop(flag) for flag, key in SCHEDULE.items() if flag in given}
-    if "milestones" in schedule:
-        schedule["milestones"] = _numbers(schedule["milestones"])
+    for key in ("milestones", "rates"):
+        if key in schedule:
+            schedule[key] = _numbers(key, schedule[key])
     if "augment" in given:
         from hubel.data.augment import Augment
 
         given["augment"] = Augment.parse(given["augment"])
     if "size" in given:
-        given["size"] = _size(given["size"])
+        given["size"] = size_of(given["size"])
+    if "fold" in given:
+        given["fold"] = _fold(given["fold"])
     if optimiser:
         words["optimiser"] = optimiser
     if schedule:
@@ -55,14 +62,22 @@ def plan_words(flags: dict[str, Any]) -> dict[str, Any]:
     return words | given
 
 
-def _numbers(text: str) -> tuple[float, ...]:
+def _numbers(flag: str, text: str) -> tuple[float, ...]:
     try:
         return tuple(float(word) for word in text.split(","))
     except ValueError:
-        raise OptionError(f"--milestones takes numbers like 0.5,0.75, given {text!r}") from None
+        raise OptionError(f"--{flag} takes numbers like 0.5,0.75, given {text!r}") from None
 
 
-def _size(text: str) -> tuple[int, int]:
+def _fold(text: str) -> tuple[int, int]:
+    found = re.fullmatch(r"(\d+)/(\d+)", text)
+    if not found:
+        raise OptionError(f"--fold takes one fold of several, as 1/5, given {text!r}")
+    return int(found[1]), int(found[2])
+
+
+def size_of(text: str) -> tuple[int, int]:
+    """(H, W) of "64" or "48x64". Raises `OptionError`."""
     found = re.fullmatch(r"(\d+)(?:x(\d+))?", text)
     if not found or not int(found[1]) or found[2] == "0":
         raise OptionError(f"--size takes pixels like 64 or 48x64 (height x width), given {text!r}")

@@ -98,7 +98,7 @@ def _absent(classes: tuple[str, ...], counts: dict[str, list[int]]) -> Iterator[
     """Classes without images: an error where the net would have to learn them."""
     for part, numbers in counts.items():
         names = [name for name, number in zip(classes, numbers, strict=True) if not number]
-        level: Level = "warning" if part in ("val", "test") else "error"
+        level: Level = "error" if part in ("train", "all") else "warning"
         if len(names) == len(classes):
             yield Finding(level, "no-training", f"there are no images in {part}")
         elif names:

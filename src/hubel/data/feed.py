@@ -8,7 +8,6 @@ batch has an address (`data/order.py`), so any batch of any epoch can be made ag
 from __future__ import annotations
 
 import math
-import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -24,6 +23,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from hubel.data.augment import Augment
+from hubel.data.cores import cores
 from hubel.data.order import epoch_order, generator
 from hubel.data.preprocess import Preprocess
 from hubel.data.record import ArraySource, Batch, Source
@@ -72,7 +72,7 @@ class MemoryStore(Store):
             return self.source.images
         images = np.zeros((len(self.source), *shape), dtype=np.uint8)
         read = partial(_read, self.source, self.preprocess)
-        with ThreadPoolExecutor(os.cpu_count()) as pool:
+        with ThreadPoolExecutor(cores()) as pool:
             for row, found in enumerate(pool.map(read, range(len(self.source)))):
                 if isinstance(found, BrokenImage):
                     self.broken[row] = found
@@ -161,7 +161,7 @@ def open_store(
     needed = len(source) * preprocess.channels * preprocess.height * preprocess.width
     if needed <= min(MEMORY_LIMIT, psutil.virtual_memory().available // 4):
         return MemoryStore(source, preprocess, device, progress)
-    return StreamStore(source, preprocess, (os.cpu_count() or 1) if workers is None else workers)
+    return StreamStore(source, preprocess, cores() if workers is None else workers)
 
 
 @dataclass

@@ -13,7 +13,7 @@ import queue
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, Any
 from urllib.error import HTTPError, URLError
@@ -32,6 +32,7 @@ CONNECT = 6.0  # seconds until a mirror must have answered, name look-up and TLS
 STALL = 30.0  # seconds without a byte until a download counts as broken
 ATTEMPTS = 3  # per mirror, as long as each brings the file further
 BLOCK = 1 << 16
+HEADERS = {"User-Agent": "hubel"}
 
 Progress = Callable[[str, int, int], None]  # file name, bytes done, bytes in all
 
@@ -46,7 +47,12 @@ class _Wrong(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Remote:
-    """One file at its public addresses, which all hold the same bytes."""
+    """One file at its public addresses, which all hold the same bytes.
+
+    Attributes:
+        bytes: its size; 0 where it is not known before a mirror is asked.
+        sha256: the hash in hex, or the first digits of it where no more are published.
+    """
 
     name: str
     bytes: int
@@ -62,7 +68,7 @@ def cache_folder() -> Path:
 def is_whole(remote: Remote, folder: Path) -> bool:
     """Whether the file is there with its full size; its hash was checked when it came."""
     path = folder / remote.name
-    return path.is_file() and path.stat().st_size == remote.bytes
+    return path.is_file() and remote.bytes in (0, path.stat().st_size)
 
 
 def fetch(remote: Remote, folder: Path, progress: Progress | None = None) -> Path:
@@ -89,7 +95,7 @@ def _from_any_mirror(remote: Remote, part: Path, progress: Progress) -> None:
         for _ in range(ATTEMPTS):
             before = _size(part)
             try:
-                _download(remote, mirror, part, progress)
+                _download(_sized(remote, mirror), mirror, part, progress)
                 _verify(remote, part)
                 return
             except _Wrong as error:
@@ -108,12 +114,23 @@ def _from_any_mirror(remote: Remote, part: Path, progress: Progress) -> None:
     raise Unreachable(f"{remote.name} could not be downloaded ({reasons})")
 
 
+def _sized(remote: Remote, mirror: str) -> Remote:
+    """The file with its size, which the mirror is asked for where nobody has said it."""
+    if remote.bytes:
+        return remote
+    with _open(Request(mirror, headers=HEADERS, method="HEAD")) as answer:
+        announced = answer.headers.get("Content-Length", "")
+    if not announced.isdigit() or int(announced) == 0:
+        raise ConnectionError("does not say how large the file is")
+    return replace(remote, bytes=int(announced))
+
+
 def _download(remote: Remote, mirror: str, part: Path, progress: Progress) -> None:
     """Bring `part` to its full length, from where it stands if the mirror can do that."""
     done = _size(part)
     if done >= remote.bytes:
         return
-    headers = {"User-Agent": "hubel"} | ({"Range": f"bytes={done}-"} if done else {})
+    headers = HEADERS | ({"Range": f"bytes={done}-"} if done else {})
     with _open(Request(mirror, headers=headers)) as answer:
         if not answer.headers.get("Content-Range", "").startswith(f"bytes {done}-"):
             done = 0  # the mirror starts from the beginning
@@ -165,7 +182,7 @@ def _open(request: Request) -> Any:
 def _verify(remote: Remote, part: Path) -> None:
     with part.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
-    if digest != remote.sha256:
+    if not digest.startswith(remote.sha256):
         raise _Wrong(f"SHA-256 is {digest[:12]}..., expected {remote.sha256[:12]}...")
 
 

@@ -15,6 +15,7 @@ from typing import overload
 import numpy as np
 from numpy.typing import NDArray
 
+from hubel.data.cores import cores
 from hubel.data.decode import decode
 from hubel.data.record import Sample, Source, content_hash
 
@@ -89,7 +90,7 @@ class FileSource(Source):
         """64-bit hash of each file's bytes, (N,). A file that cannot be read hashes as its name."""
         if self._hashes is None:
             starts = range(0, len(self), CHUNK)
-            with ThreadPoolExecutor(max_workers=min(16, 2 * (os.cpu_count() or 1))) as pool:
+            with ThreadPoolExecutor(max_workers=min(16, 2 * cores())) as pool:
                 chunks = list(pool.map(self._hash_chunk, starts))
             self._hashes = np.array([value for chunk in chunks for value in chunk], np.uint64)
         return self._hashes

@@ -14,6 +14,8 @@ from PIL import Image
 from hubel.errors import OptionError, unknown
 
 Fit = Literal["stretch", "crop", "pad"]
+Filter = Literal["bilinear", "bicubic"]
+RESAMPLING = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +29,8 @@ class Preprocess:
             `crop` scales the short side and cuts the centre; `pad` scales the long side and
             fills with the mean.
         mean, std: per channel, in units of full scale (0..1).
+        kept: of `crop`: the share of the short side that is kept; 0.875 is 224 of 256.
+        filter: how pixels are made on the way.
     """
 
     channels: int
@@ -35,10 +39,16 @@ class Preprocess:
     fit: Fit
     mean: tuple[float, ...]
     std: tuple[float, ...]
+    kept: float = 1.0
+    filter: Filter = "bilinear"
 
     def __post_init__(self) -> None:
         if self.fit not in get_args(Fit):
             raise OptionError(unknown("fit", self.fit, get_args(Fit)))
+        if self.filter not in get_args(Filter):
+            raise OptionError(unknown("filter", self.filter, get_args(Filter)))
+        if not 0 < self.kept <= 1 or (self.kept < 1 and self.fit != "crop"):
+            raise OptionError(f"kept must be above 0, at most 1, and 1 but for crop: {self.kept}")
         if self.channels not in (1, 3):
             raise OptionError(f"channels must be 1 or 3, given {self.channels}")
         if len(self.mean) != self.channels or len(self.std) != self.channels:
@@ -52,14 +62,14 @@ class Preprocess:
     def enough(self) -> int:
         """Pixels of the longest side that a photo need be decoded to: four times what is kept, so
         that neither `crop` of a long picture nor the last resizing loses anything that shows."""
-        return 4 * max(self.height, self.width)
+        return round(4 * max(self.height, self.width) / self.kept)
 
     def image(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """uint8 (c, h, w) of any size to uint8 (channels, height, width)."""
-        if image.shape == (self.channels, self.height, self.width):
+        if image.shape == (self.channels, self.height, self.width) and self.kept == 1:
             return image
         picture = _to_pillow(image, self.channels)
-        if picture.size != (self.width, self.height):
+        if picture.size != (self.width, self.height) or self.kept < 1:
             picture = self._resize(picture)
         array = np.asarray(picture, dtype=np.uint8)
         return array[None] if array.ndim == 2 else np.ascontiguousarray(array.transpose(2, 0, 1))
@@ -82,18 +92,20 @@ class Preprocess:
         return cls(**{**record, "mean": tuple(record["mean"]), "std": tuple(record["std"])})
 
     def _resize(self, picture: Image.Image) -> Image.Image:
+        how = RESAMPLING[self.filter]
         width, height = picture.size
         target = (self.width, self.height)
-        if self.fit == "stretch" or width * self.height == height * self.width:
-            return picture.resize(target, Image.Resampling.BILINEAR)
+        same_shape = width * self.height == height * self.width
+        if self.fit == "stretch" or (same_shape and self.kept == 1):
+            return picture.resize(target, how)
         scales = (self.width / width, self.height / height)
         if self.fit == "crop":  # only what is kept is scaled: a long strip would fill the memory
-            kept = (self.width / max(scales), self.height / max(scales))
+            scale = max(scales) / self.kept
+            kept = (self.width / scale, self.height / scale)
             left, top = max(0.0, (width - kept[0]) / 2), max(0.0, (height - kept[1]) / 2)
-            box = (left, top, left + kept[0], top + kept[1])
-            return picture.resize(target, Image.Resampling.BILINEAR, box)
+            return picture.resize(target, how, (left, top, left + kept[0], top + kept[1]))
         size = (max(1, round(width * min(scales))), max(1, round(height * min(scales))))
-        scaled = picture.resize(size, Image.Resampling.BILINEAR)
+        scaled = picture.resize(size, how)
         fill = tuple(round(255 * m) for m in self.mean)
         canvas = Image.new(picture.mode, target, fill if self.channels == 3 else fill[0])
         canvas.paste(scaled, ((self.width - size[0]) // 2, (self.height - size[1]) // 2))

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from hubel.data.duplicates import MOST_PAIRS, exact_duplicates, near_duplicates
 from hubel.data.findings import Finding, say
 from hubel.data.record import PARTS, Source
-from hubel.data.split import PART_NUMBER, Split
+from hubel.data.split import ALL_PARTS, PART_NUMBER, Split
 
 Pairs = NDArray[np.int64]  # (P, 2): rows that show the same picture, the earlier part first
 
@@ -22,7 +22,8 @@ class Division:
 
     Attributes:
         number: (N,), each row's part as a position in `names`.
-        names: "train", "val", "test"; or "all" alone where nothing has been divided yet.
+        names: "train", "val", "test" (and "apart" where some are); or "all" alone where nothing
+            has been divided yet.
     """
 
     number: NDArray[np.int64]
@@ -32,7 +33,7 @@ class Division:
     def of(cls, source: Source, split: Split | None) -> Division:
         """By the split; without one, as the source's files have it."""
         if split is not None:
-            return cls(split.numbers(), PARTS)
+            return cls(split.numbers(), ALL_PARTS if len(split.apart) else PARTS)
         if not (source.parts != "").any():
             return cls(np.zeros(len(source), np.int64), ("all",))
         return cls(np.array([PART_NUMBER[part] for part in source.parts.tolist()]), PARTS)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -12,6 +12,7 @@ from hubel.data.record import PARTS, Source
 from hubel.errors import DataError
 
 MOST_VAL = 5_000  # validation images: one standard error of 90 % accuracy is then 0.4 points
+ALL_PARTS = (*PARTS, "apart")
 # An image without a part belongs to the training pool.
 PART_NUMBER = {"": 0} | {part: number for number, part in enumerate(PARTS)}
 
@@ -23,29 +24,33 @@ class Split:
     Attributes:
         train, val, test: int64 positions in the source; `val` and `test` may be empty.
         seed: what the cut was drawn with.
+        apart: rows that this training has no use for: the files' own test part, where a fold of
+            the others is held out as `test`.
     """
 
     train: NDArray[np.int64]
     val: NDArray[np.int64]
     test: NDArray[np.int64]
     seed: int = 0
+    apart: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
 
     def rows(self, part: str) -> NDArray[np.int64]:
-        """The rows of "train", "val" or "test"."""
-        parts = {"train": self.train, "val": self.val, "test": self.test}
+        """The rows of "train", "val", "test" or "apart"."""
+        parts = {"train": self.train, "val": self.val, "test": self.test, "apart": self.apart}
         return parts[part]
 
     def numbers(self) -> NDArray[np.int64]:
-        """Each row's part as its position in `PARTS`, (N,)."""
-        numbers = np.empty(sum(len(self.rows(part)) for part in PARTS), np.int64)
-        for number, part in enumerate(PARTS):
+        """Each row's part as its position in `ALL_PARTS`, (N,)."""
+        numbers = np.empty(sum(len(self.rows(part)) for part in ALL_PARTS), np.int64)
+        for number, part in enumerate(ALL_PARTS):
             numbers[self.rows(part)] = number
         return numbers
 
     def to_json(self, source: Source) -> dict[str, Any]:
         """The split by content hash (16 hex digits), row order kept, and where it came from."""
         hashes = source.hashes()
-        parts = {part: [f"{h:016x}" for h in hashes[self.rows(part)].tolist()] for part in PARTS}
+        kept = ALL_PARTS if len(self.apart) else PARTS
+        parts = {part: [f"{h:016x}" for h in hashes[self.rows(part)].tolist()] for part in kept}
         return {"seed": self.seed, "source": source.fingerprint(), **parts}
 
     @classmethod
@@ -65,7 +70,7 @@ class Split:
         home = np.array([PART_NUMBER[part] for part in source.parts.tolist()])
         rows = np.empty(len(stored), np.int64)
         rows[np.lexsort((numbers, stored))] = np.lexsort((home, hashes))
-        parts = {part: rows[numbers == number] for number, part in enumerate(PARTS)}
+        parts = {part: rows[numbers == number] for number, part in enumerate(ALL_PARTS)}
         return cls(**parts, seed=int(record["seed"]))
 
 
@@ -219,8 +224,9 @@ def _stored(record: dict[str, Any]) -> tuple[NDArray[np.uint64], NDArray[np.int6
     """The hashes of a kept split, part after part, and each one's part number."""
     try:
         parts = [[int(h, 16) for h in record[part]] for part in PARTS]
+        parts.append([int(h, 16) for h in record.get("apart", ())])
         int(record["seed"])
-        numbers = np.repeat(np.arange(len(PARTS)), [len(part) for part in parts])
+        numbers = np.repeat(np.arange(len(ALL_PARTS)), [len(part) for part in parts])
         return np.array([h for part in parts for h in part], np.uint64), numbers
     except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise DataError(f"not a stored split: {error!r}") from None

@@ -6,7 +6,6 @@ image, in threads. What the facts mean is for `check.py` to say.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from hubel.data.cores import cores
 from hubel.data.decode import size_of
 from hubel.data.duplicates import SIDE, thumbnail
 from hubel.data.files import FileSource
@@ -136,7 +136,7 @@ def _in_threads(work: Callable[[int], T], count: int) -> Iterator[tuple[int, T]]
     def chunk(start: int) -> list[T]:
         return [work(position) for position in range(start, min(start + CHUNK, count))]
 
-    pool = ThreadPoolExecutor(os.cpu_count())
+    pool = ThreadPoolExecutor(cores())
     try:
         results: Iterable[list[T]] = pool.map(chunk, range(0, count, CHUNK))
         yield from enumerate(result for part in results for result in part)

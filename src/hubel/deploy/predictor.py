@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from hubel.data.decode import ALLOWED, decode, is_image_name
+from hubel.data.preprocess import Preprocess
 from hubel.errors import BrokenImage, DataError
 from hubel.runs.weights import Card
 from hubel.tasks.classify import Classify
@@ -44,20 +46,16 @@ class Prediction:
         return record | {"confidence": self.confidence, "top": [list(pair) for pair in self.top]}
 
 
-class Predictor:
-    """A trained classifier, ready for files.
+class FilePredictor(ABC):
+    """Whatever names what is in images: files in, predictions out, in order."""
 
-    >>> predictor = hubel.load_run("runs/sample-compact-1").predictor()  # doctest: +SKIP
-    >>> predictor(["boot.png"])[0].label  # doctest: +SKIP
-    'Ankle boot'
-    """
+    def __init__(self, classes: tuple[str, ...], top: int = 5) -> None:
+        self.classes = classes
+        self.top = min(top, len(classes))
 
-    def __init__(self, model: nn.Module, card: Card, device: torch.device, top: int = 5) -> None:
-        self.model = model.to(device).eval()
-        self.card = card
-        self.device = device
-        self.top = min(top, len(card.classes))
-        self.task = Classify(card.classes)
+    @abstractmethod
+    def chances(self, files: Sequence[Path]) -> list[NDArray[np.float32] | BrokenImage]:
+        """Probabilities (K,) of every file, in the order of `classes`, or why it is broken."""
 
     def __call__(self, files: Iterable[str | Path], batch: int = 64) -> list[Prediction]:
         """One prediction per file, in order; a broken file gets one that says why."""
@@ -66,7 +64,33 @@ class Predictor:
     def stream(self, files: Sequence[Path], batch: int = 64) -> Iterator[Prediction]:
         """The same, batch by batch, for many files."""
         for start in range(0, len(files), batch):
-            yield from self._batch(files[start : start + batch])
+            some = files[start : start + batch]
+            for file, found in zip(some, self.chances(some), strict=True):
+                if isinstance(found, BrokenImage):
+                    yield Prediction(str(file), None, None, error=found.reason)
+                else:
+                    yield self._prediction(file, found)
+
+    def _prediction(self, file: Path, probabilities: NDArray[np.float32]) -> Prediction:
+        order = np.argsort(-probabilities, kind="stable")[: self.top]
+        top = tuple((self.classes[k], float(probabilities[k])) for k in order)
+        return Prediction(str(file), top[0][0], top[0][1], top)
+
+
+class Predictor(FilePredictor):
+    """A trained classifier, ready for files.
+
+    >>> predictor = hubel.load_run("runs/sample-compact-1").predictor()  # doctest: +SKIP
+    >>> predictor(["boot.png"])[0].label  # doctest: +SKIP
+    'Ankle boot'
+    """
+
+    def __init__(self, model: nn.Module, card: Card, device: torch.device, top: int = 5) -> None:
+        super().__init__(card.classes, top)
+        self.model = model.to(device).eval()
+        self.card = card
+        self.device = device
+        self.task = Classify(card.classes)
 
     def probabilities(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         """uint8 (N, C, H, W) at the model's size -> float32 (N, classes), each row sums to 1."""
@@ -75,28 +99,19 @@ class Predictor:
             found: NDArray[np.float32] = self.task.decode(self.model(x)).cpu().numpy()
         return found
 
-    def _batch(self, files: Sequence[Path]) -> list[Prediction]:
-        read = [self._read(file) for file in files]
+    def chances(self, files: Sequence[Path]) -> list[NDArray[np.float32] | BrokenImage]:
+        read = [read_image(file, self.card.preprocess) for file in files]
         whole = [image for image in read if not isinstance(image, BrokenImage)]
         rows = iter(self.probabilities(np.stack(whole)) if whole else ())
-        return [
-            Prediction(str(file), None, None, error=image.reason)
-            if isinstance(image, BrokenImage)
-            else self._prediction(file, next(rows))
-            for file, image in zip(files, read, strict=True)
-        ]
+        return [image if isinstance(image, BrokenImage) else next(rows) for image in read]
 
-    def _read(self, file: Path) -> NDArray[np.uint8] | BrokenImage:
-        try:
-            preprocess = self.card.preprocess
-            return preprocess.image(decode(file, str(file), largest=preprocess.enough))
-        except BrokenImage as error:
-            return error
 
-    def _prediction(self, file: Path, probabilities: NDArray[np.float32]) -> Prediction:
-        order = np.argsort(-probabilities, kind="stable")[: self.top]
-        top = tuple((self.card.classes[k], float(probabilities[k])) for k in order)
-        return Prediction(str(file), top[0][0], top[0][1], top)
+def read_image(file: Path, preprocess: Preprocess) -> NDArray[np.uint8] | BrokenImage:
+    """A file as uint8 (C, H, W) at the size that `preprocess` says, or why it is broken."""
+    try:
+        return preprocess.image(decode(file, str(file), largest=preprocess.enough))
+    except BrokenImage as error:
+        return error
 
 
 def find_images(words: Iterable[str]) -> list[Path]:

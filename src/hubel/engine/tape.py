@@ -380,6 +380,8 @@ class Tape:
 
 
 class _Recorder(TorchDispatchMode):
+    _should_skip_dynamo = classmethod(lambda cls: False)  # or torch loads its compiler: 2 s
+
     def __init__(self, tape: Tape) -> None:
         super().__init__()
         self.tape = tape

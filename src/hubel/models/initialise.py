@@ -17,8 +17,15 @@ def initialise(model: nn.Module) -> nn.Module:
     """Draw new weights for `model`, in place, from torch's default generator; return it.
 
     Convolutions and fully connected layers: He normal, the last one registered with gain 1;
-    biases 0. Batch norms: scale 1, shift 0, statistics as before the first image.
+    biases 0. Batch norms: scale 1, shift 0, statistics as before the first image. A net with an
+    `initialise` of its own draws its weights itself. On the meta device there is nothing to draw.
     """
+    if all(p.is_meta for p in model.parameters()):
+        return model
+    own = getattr(model, "initialise", None)
+    if own is not None:
+        own()
+        return model
     weighted = [m for m in model.modules() if isinstance(m, nn.Conv2d | nn.Linear)]
     for layer in weighted:
         fan_in = layer.weight[0].numel()

@@ -1,9 +1,9 @@
-"""The one table of model names. A new model is one file and one row here."""
+"""From a model's name to the net; the names stand in `table.py`."""
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
@@ -15,109 +15,10 @@ from hubel.errors import ModelError, unknown
 from hubel.models.check import image_size, whole
 from hubel.models.initialise import initialise
 from hubel.models.own import is_own, load_own
+from hubel.models.table import MODELS, Entry
 
 GIVEN = ("classes", "channels", "size")  # what every family function takes
 OTHER_SIDE = 64  # pixels for models that are not in the table
-
-
-@dataclass(frozen=True)
-class Entry:
-    """One named model.
-
-    Attributes:
-        make: "module:function" below `hubel.models`, imported when the model is asked for.
-        year, paper: where it comes from.
-        summary: one line.
-        smallest: the smallest image it takes, (H, W).
-        usual: the images it was made for, (C, H, W).
-    """
-
-    name: str
-    make: str
-    year: int
-    paper: str
-    summary: str
-    smallest: tuple[int, int]
-    usual: tuple[int, int, int]
-
-
-def table(entries: Iterable[Entry]) -> dict[str, Entry]:
-    """Entries by name. Raises `ValueError` for a name that stands twice."""
-    found: dict[str, Entry] = {}
-    for entry in entries:
-        if entry.name in found:
-            raise ValueError(f"two models are called {entry.name!r}")
-        found[entry.name] = entry
-    return found
-
-
-SMALL_RESIDUAL = {
-    "resnet": "{depth} layers with parameter-free shortcuts, the paper's form for CIFAR-10",
-    "plain": "the same {depth} layers without the shortcuts: the twin that depth makes worse",
-}
-
-MODELS = table(
-    [
-        Entry(
-            name="compact",
-            make="compact:compact",
-            year=2026,
-            paper="hubel's own",
-            summary="five 3x3 convolutions with batch norm: much accuracy for little CPU time",
-            smallest=(4, 4),
-            usual=(1, 28, 28),
-        ),
-        Entry(
-            name="lenet5",
-            make="lenet:lenet5",
-            year=1998,
-            paper="LeCun et al., Gradient-based learning applied to document recognition",
-            summary="two 5x5 convolutions and three fully connected layers, in today's form",
-            smallest=(12, 12),
-            usual=(1, 28, 28),
-        ),
-        Entry(
-            name="mlp",
-            make="mlp:mlp",
-            year=1986,
-            paper="Rumelhart et al., Learning representations by back-propagating errors",
-            summary="two hidden layers of 256 and 128 units",
-            smallest=(1, 1),
-            usual=(1, 28, 28),
-        ),
-        Entry(
-            name="net32",
-            make="lenet:net32",
-            year=1998,
-            paper="LeNet-5's layers, as the lectures take them to CIFAR-10",
-            summary="LeNet-5 for 32x32 colour images",
-            smallest=(16, 16),
-            usual=(3, 32, 32),
-        ),
-        *(
-            Entry(
-                name=f"{kind}{depth}",
-                make=f"resnet:{kind}{depth}",
-                year=2015,
-                paper="He et al., Deep residual learning for image recognition",
-                summary=summary.format(depth=depth),
-                smallest=(1, 1),
-                usual=(3, 32, 32),
-            )
-            for depth in (20, 32, 44, 56, 110)
-            for kind, summary in SMALL_RESIDUAL.items()
-        ),
-        Entry(
-            name="softmax",
-            make="softmax:softmax",
-            year=1990,
-            paper="Bridle, Probabilistic interpretation of feedforward classification networks",
-            summary="one fully connected layer: a template per class",
-            smallest=(1, 1),
-            usual=(1, 28, 28),
-        ),
-    ]
-)
 
 
 def build(
@@ -147,7 +48,7 @@ def build(
     }
     if is_own(name):
         return load_own(name, **given, **options)
-    make = _family(name)
+    make = family(name)
     _check_options(name, make, options)
     return initialise(make(**given, **options))
 
@@ -157,27 +58,41 @@ def default_side(name: str) -> int:
     return max(MODELS[name].usual[1:]) if name in MODELS else OTHER_SIDE
 
 
+def smallest(name: str) -> tuple[int, int]:
+    """The smallest image, (H, W), that a model of the table takes; others may take any."""
+    return MODELS[name].smallest if name in MODELS else (1, 1)
+
+
 @dataclass(frozen=True)
 class Listing:
-    """A row of `hubel models`: the table's entry, and how many parameters it makes."""
+    """A row of `hubel models`: the table's entry, and its net without numbers (device "meta")."""
 
     entry: Entry
-    parameters: int
+    net: nn.Module
+
+    @property
+    def parameters(self) -> int:
+        """How many numbers the net learns."""
+        return sum(p.numel() for p in self.net.parameters())
 
 
-def catalogue(classes: int = 10) -> list[Listing]:
-    """Every named model, built without memory or chance and counted at its usual image size."""
-    return [Listing(entry, _count(entry, classes)) for entry in MODELS.values()]
+def catalogue(classes: int | None = None) -> list[Listing]:
+    """Every named model for its usual images, built without memory or chance.
+
+    Args:
+        classes: of every net; None: as many as each was made for.
+    """
+    return [Listing(entry, _blank(entry, classes or entry.classes)) for entry in MODELS.values()]
 
 
-def _count(entry: Entry, classes: int) -> int:
+def _blank(entry: Entry, classes: int) -> nn.Module:
     channels, *size = entry.usual
     with torch.device("meta"):
-        net = build(entry.name, classes=classes, channels=channels, size=(size[0], size[1]))
-    return sum(p.numel() for p in net.parameters())
+        return build(entry.name, classes=classes, channels=channels, size=(size[0], size[1]))
 
 
-def _family(name: str) -> Callable[..., nn.Module]:
+def family(name: str) -> Callable[..., nn.Module]:
+    """The function that makes a named model. Raises `ModelError` for an unknown name."""
     if name not in MODELS:
         hint = "; or 'file.py:function' for a model of your own"
         raise ModelError(unknown("model", name, MODELS) + hint)

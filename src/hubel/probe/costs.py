@@ -8,8 +8,6 @@ FLOPs; additions of biases, norms, activations and pools are not counted, as is 
 from __future__ import annotations
 
 import math
-import statistics
-import time
 from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,9 +18,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils.flop_counter import flop_registry
 
 from hubel.models.watch import is_leaf, tensors, untouched, watch
+from hubel.probe.fields import Field, Fields, fields
+from hubel.probe.macs import macs
+from hubel.probe.outline import outline
+from hubel.probe.times import times as timed
 
 WHOLE = "(model)"  # the path of the model itself, where it computes by itself
 
@@ -41,6 +42,7 @@ class LayerCost:
         milliseconds: median over the timed passes, all its uses together; NaN where not timed.
         share: of the milliseconds of all layers, 0..1; NaN where not timed.
         uses: how often it ran.
+        field: what one number of its last output sees of the image; None where that is not known.
     """
 
     layer: str
@@ -52,6 +54,7 @@ class LayerCost:
     milliseconds: float
     share: float
     uses: int
+    field: Field | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +62,8 @@ class Costs:
     """All layers in the order they first ran, and the sums over the whole model.
 
     `milliseconds` is the median of whole passes without any watching, so it differs from the
-    layers' sum: that leaves out what happens between layers and pays for the watching.
+    layers' sum: that leaves out what happens between layers and pays for the watching. `pooled` is
+    the field of the map that a global pooling takes; None where there is none, or it is not known.
     """
 
     layers: tuple[LayerCost, ...]
@@ -67,25 +71,41 @@ class Costs:
     macs: int
     bytes: int
     milliseconds: float
+    pooled: Field | None = None
 
 
-def costs(model: nn.Module, images: Tensor, *, repeats: int = 5) -> Costs:
+def costs(
+    model: nn.Module,
+    images: Tensor,
+    *,
+    repeats: int = 5,
+    depth: int | None = None,
+    sight: bool = True,
+) -> Costs:
     """The costs of one forward pass in eval mode. The model is left as it was.
+
+    Without times everything works on the meta device too: no memory, no arithmetic.
 
     Args:
         images: float (N, C, H, W) on the model's device; all counts are for all N.
         repeats: timed passes to take the median of; 0 for counts without times.
+        depth: fold layers below paths of this many parts into one row; None: every layer's own.
+        sight: find the receptive fields.
     """
     with torch.no_grad(), untouched(model, training=False):
         seen = _count(model, images)
-        times, whole = _time(model, images, repeats)
-    rows = _rows(model, seen, times)
+        times, whole = timed(model, images, repeats)
+    sees = fields(model, images) if sight else Fields()
+    rows = _rows(model, seen, times, sees)
+    if depth is not None:
+        rows = _fold(rows, depth, model, seen, sees)
     return Costs(
         tuple(rows),
         parameters=sum(row.parameters for row in rows),
         macs=sum(row.macs for row in rows),
         bytes=sum(row.bytes for row in rows),
         milliseconds=whole,
+        pooled=sees.pooled,
     )
 
 
@@ -101,6 +121,8 @@ class _Seen:
 
 class _Counter(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Adds the multiply-adds of every operation to the innermost module that is running."""
+
+    _should_skip_dynamo = classmethod(lambda cls: False)  # or torch loads its compiler: 2 s
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -121,11 +143,10 @@ class _Counter(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
-        output = func(*args, **kwargs)
-        formula = flop_registry.get(func._overloadpacket)
-        if formula is not None:
-            flops = formula(*args, **kwargs, out_val=output)
-            self.seen[self.running[-1]].macs += int(flops) // 2
+        output = outline(func, args, kwargs)
+        if output is None:
+            output = func(*args, **kwargs)
+        self.seen[self.running[-1]].macs += macs(func, args, kwargs, output)
         return output
 
 
@@ -149,50 +170,9 @@ def _open_attention() -> Iterator[None]:
         torch.backends.mha.set_fastpath_enabled(fast)
 
 
-class _Stopwatch:
-    """Adds up how long every module runs, the time of the modules inside it taken out."""
-
-    def __init__(self, device: torch.device) -> None:
-        self.device = device
-        self.own: dict[str, float] = defaultdict(float)
-        self._began: list[float] = []
-        self._inside = [0.0]
-
-    def now(self) -> float:
-        """Milliseconds on a clock that waits for the device."""
-        if self.device.type == "cuda":
-            torch.cuda.synchronize(self.device)
-        return time.perf_counter() * 1e3
-
-    def enter(self, path: str, module: nn.Module, inputs: Any) -> None:
-        self._inside.append(0.0)
-        self._began.append(self.now())
-
-    def leave(self, path: str, module: nn.Module, inputs: Any, output: Any) -> None:
-        took = self.now() - self._began.pop()
-        self.own[path] += took - self._inside.pop()
-        self._inside[-1] += took
-
-
-def _time(model: nn.Module, images: Tensor, repeats: int) -> tuple[dict[str, float], float]:
-    """Median milliseconds of every module by path, and of a whole pass that is not watched."""
-    if repeats == 0:
-        return {}, math.nan
-    model(images)  # the first pass of its kind pays for the choice of kernels
-    whole, passes = [], []
-    for _ in range(repeats):
-        clock = _Stopwatch(images.device)
-        began = clock.now()
-        model(images)
-        whole.append(clock.now() - began)
-        with watch(model, enter=clock.enter, leave=clock.leave):
-            model(images)
-        passes.append(clock.own)
-    layers = {path: statistics.median(each[path] for each in passes) for path in passes[0]}
-    return layers, statistics.median(whole)
-
-
-def _rows(model: nn.Module, seen: dict[str, _Seen], times: dict[str, float]) -> list[LayerCost]:
+def _rows(
+    model: nn.Module, seen: dict[str, _Seen], times: dict[str, float], sees: Fields
+) -> list[LayerCost]:
     """One row for every module that computes or learns by itself, in the order they began."""
     modules = dict(model.named_modules())
     counted: set[int] = set()
@@ -203,13 +183,18 @@ def _rows(model: nn.Module, seen: dict[str, _Seen], times: dict[str, float]) -> 
         counted |= fresh.keys()
         learned = sum(p.numel() for p in fresh.values())
         if learned or did.macs or (did.uses and is_leaf(module)):
-            rows.append(_row(path, module, did, learned, times))
+            rows.append(_row(path, module, did, learned, times, sees))
     total = sum(row.milliseconds for row in rows)
     return [replace(row, share=row.milliseconds / total) for row in rows] if total else rows
 
 
 def _row(
-    path: str, module: nn.Module, did: _Seen, parameters: int, times: dict[str, float]
+    path: str,
+    module: nn.Module,
+    did: _Seen,
+    parameters: int,
+    times: dict[str, float],
+    sees: Fields,
 ) -> LayerCost:
     return LayerCost(
         layer=path or WHOLE,
@@ -221,4 +206,36 @@ def _row(
         milliseconds=times.get(path, 0.0) if times else math.nan,
         share=math.nan,
         uses=did.uses,
+        field=sees.layers.get(path),
     )
+
+
+def _fold(
+    rows: list[LayerCost], depth: int, model: nn.Module, seen: dict[str, _Seen], sees: Fields
+) -> list[LayerCost]:
+    """Rows with the same first `depth` parts of their paths as one, named by the module there."""
+    groups: dict[str, list[LayerCost]] = defaultdict(list)
+    for row in rows:
+        groups[".".join(row.layer.split(".")[:depth])].append(row)
+    folded = []
+    for path, group in groups.items():
+        if [row.layer for row in group] == [path]:
+            folded += group
+            continue
+        did = seen.get(path, _Seen())  # a ModuleList never runs by itself: its last layer speaks
+        last = group[-1]
+        folded.append(
+            LayerCost(
+                layer=path,
+                kind=type(model.get_submodule(path)).__name__,
+                shape=did.shape or last.shape,
+                parameters=sum(row.parameters for row in group),
+                macs=sum(row.macs for row in group),
+                bytes=sum(row.bytes for row in group),
+                milliseconds=sum(row.milliseconds for row in group),
+                share=sum(row.share for row in group),
+                uses=did.uses or last.uses,
+                field=sees.layers.get(path, last.field),
+            )
+        )
+    return folded

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime
-import os
 import platform
 import shlex
 import sys
@@ -13,6 +12,8 @@ from typing import Any
 
 import psutil
 import torch
+
+from hubel.data.cores import cores
 
 PACKAGES = ("hubel", "torch", "numpy", "pillow", "safetensors")
 
@@ -26,7 +27,7 @@ def environment() -> dict[str, Any]:
         "versions": {"python": platform.python_version()} | {n: _version(n) for n in PACKAGES},
         "machine": {
             "cpu": _cpu(),
-            "cores": os.cpu_count(),
+            "cores": cores(),
             "threads": torch.get_num_threads(),
             "memory_gib": round(psutil.virtual_memory().total / 2**30, 1),
             "gpu": gpu,

@@ -19,7 +19,7 @@ from hubel.training.speed import Choice
 def signature(model: nn.Module, shape: tuple[int, ...], device: torch.device, asked: str) -> str:
     """What a choice depends on: machine, torch, model, batch shape, and what was asked for."""
     machine = environment()["machine"]
-    parts = [(name, tuple(p.shape)) for name, p in model.named_parameters()]
+    parts = [(n, tuple(p.shape), p.requires_grad) for n, p in model.named_parameters()]
     text = json.dumps([machine, torch.__version__, str(model), parts, shape, str(device), asked])
     return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 

@@ -97,6 +97,9 @@ class Run:
         folder = Path(folder)
         if (folder / "config.json").is_file():
             return cls(folder)
+        if (folder / "group.json").is_file():
+            below = [run.name for run in list_runs(folder)]
+            raise RunError(f"{folder} is a group of runs: give one of them: {', '.join(below)}")
         if folder.is_dir():
             raise RunError(
                 f"{folder} is no whole run folder: it has no config.json "

@@ -26,12 +26,19 @@ FORMAT = 1
 
 @dataclass(frozen=True)
 class Card:
-    """What stands beside the numbers. `architecture` is None for a module made by hand, which
-    only its maker can build again."""
+    """What stands beside the numbers.
+
+    Attributes:
+        architecture: None for a module made by hand, which only its maker can build again.
+        classes: their names, in the order of the net's answers.
+        preprocess: what the net is to be fed.
+        origin: what the weights began from, where they are not hubel's own from the first step.
+    """
 
     architecture: Architecture | None
     classes: tuple[str, ...]
     preprocess: Preprocess
+    origin: dict[str, Any] | None = None
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -39,15 +46,20 @@ class Card:
             "architecture": self.architecture.to_json() if self.architecture else None,
             "classes": list(self.classes),
             "preprocess": self.preprocess.to_json(),
+            "origin": self.origin,
         }
 
     @classmethod
     def from_json(cls, record: dict[str, Any]) -> Card:
-        made = record["architecture"]
+        """Raises `KeyError`, `TypeError` or `ValueError` for what is no whole card."""
+        made, classes = record["architecture"], record["classes"]
+        if made and made["classes"] != len(classes):
+            raise ValueError(f"it names {len(classes)} classes for a net of {made['classes']}")
         return cls(
             Architecture.from_json(made) if made else None,
-            tuple(record["classes"]),
+            tuple(classes),
             Preprocess.from_json(record["preprocess"]),
+            record.get("origin"),
         )
 
 
@@ -88,7 +100,7 @@ def load_weights(path: Path) -> tuple[dict[str, Tensor], Card]:
     tensors, record = load_tensors(path)
     try:
         return tensors, Card.from_json(record)
-    except (KeyError, TypeError) as error:
+    except (KeyError, TypeError, ValueError) as error:
         raise RunError(f"{path} does not say what its weights are of: {error}") from None
 
 

@@ -17,6 +17,8 @@ from hubel.errors import DataError, ModelError
 from hubel.tasks.caption import captioned
 from hubel.tasks.tally import Tally
 
+AUXILIARY = 0.3  # weight of an auxiliary head's loss
+
 __all__ = ["ClassScore", "Classify", "Tally", "logits"]
 
 
@@ -82,14 +84,29 @@ class Classify:
         return indices
 
     def loss(self, outputs: Any, targets: Tensor) -> dict[str, Tensor]:
-        """{"cross_entropy": mean over images of -sum_k y_k log softmax(z)_k}, in nats.
+        """The terms that training adds up, each a mean over the images, in nats.
+
+        cross_entropy: -sum_k y_k log softmax(z)_k. Of a model that returned a dict also: aux1,
+        aux2, ...: 0.3 times the cross entropy of those logits, the auxiliary heads' (Szegedy et
+        al. 2014); garbage: log(1 + exp(g - logsumexp(z))), which makes the sum LeCun et al. 1998,
+        equation 9, for a logit g (N, 1) of "none of the classes".
 
         Args:
             outputs: what the model returned, logits (N, K) in any precision.
             targets: int64 (N,), or float (N, K) shares that sum to 1.
         """
-        value = F.cross_entropy(logits(outputs).float(), targets, label_smoothing=self.smoothing)
-        return {"cross_entropy": value}
+        found = {"cross_entropy": self._entropy(logits(outputs), targets)}
+        if isinstance(outputs, Mapping):
+            for name in sorted(outputs):
+                if name.startswith("aux"):
+                    found[name] = AUXILIARY * self._entropy(logits(outputs[name]), targets)
+            if "garbage" in outputs:
+                rest = _wide(logits(outputs)).logsumexp(1, keepdim=True)
+                found["garbage"] = F.softplus(_wide(outputs["garbage"]) - rest).mean()
+        return found
+
+    def _entropy(self, z: Tensor, targets: Tensor) -> Tensor:
+        return F.cross_entropy(_wide(z), targets, label_smoothing=self.smoothing)
 
     def decode(self, outputs: Any) -> Tensor:
         """Probabilities float32 (N, K), each row sums to 1."""
@@ -162,6 +179,11 @@ def _margins(tally: Tally) -> tuple[Tensor, Tensor, Tensor]:
     """Images that are of each class, are called so, and both; float64 (K,)."""
     confusion = tally.confusion.double()
     return confusion.sum(dim=1), confusion.sum(dim=0), confusion.diagonal()
+
+
+def _wide(z: Tensor) -> Tensor:
+    """In float32 at least, whatever precision the net ran in; float64 stays what it is."""
+    return z if z.dtype == torch.float64 else z.float()
 
 
 def _kind(outputs: Any) -> str:

@@ -13,7 +13,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -28,6 +28,7 @@ from hubel.training.doctor import Diagnosis, diagnose
 from hubel.training.evaluate import evaluate
 from hubel.training.plan import Plan
 from hubel.training.schedule import learning_rate
+from hubel.training.sizes import resized, share_of
 from hubel.training.speed import Choice
 from hubel.training.state import Best, State, Sums
 from hubel.training.update import NotFinite, Outcome, Update
@@ -92,9 +93,11 @@ def fit(
     update = Update(state, task, plan, choice, crew)
     clock = _Clock()
     while not finished(state, plan):
+        update.open_epoch(feeds.train)
         for batch in feeds.train.batches(state.epoch, skip=state.position):
             rate = _rate(state, feeds, plan, state.step)
-            outcome = _step(update, batch, rate)
+            share = share_of(plan, state.epoch, state.step)
+            outcome = _step(update, replace(batch, images=resized(batch.images, share)), rate)
             _advance(state, outcome, batch)
             state.seconds += clock.lap()
             yield _told(state, outcome, rate, plan, len(feeds.train))
@@ -221,7 +224,7 @@ def _diverged(update: Update, batch: Batch, rate: float, bad: NotFinite) -> Dive
     def loss_of(outputs: Any, targets: Tensor) -> dict[str, Tensor]:
         return update.task.loss(outputs, targets)
 
-    state.model.train()
+    update.freezer.train()
     update.seed()
     for images, targets in update.pieces(batch):
         with update.choice.autocast(images.device):

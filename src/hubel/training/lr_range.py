@@ -54,6 +54,7 @@ def lr_range(
     """
     state = State.start(copy.deepcopy(model), plan, crew.world)
     update = Update(state, task, plan, Choice(), crew)
+    update.open_epoch(feed)
     rates: list[float] = []
     losses: list[float] = []
     mean = 0.0

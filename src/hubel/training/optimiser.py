@@ -6,12 +6,13 @@ lists of tensors (`torch._foreach_*`), so a step costs a handful of calls whatev
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, overload
 
 import torch
 from torch import Tensor, nn
 
+from hubel.models.head import body_of
 from hubel.training.plan import Decay, Momentum, Optimiser
 
 
@@ -77,18 +78,63 @@ class MomentumSGD(torch.optim.Optimizer):
         return state["v"]  # type: ignore[no-any-return]
 
 
-def build_optimiser(model: nn.Module, plan: Optimiser) -> torch.optim.Optimizer:
+class DiagonalLM(torch.optim.Optimizer):
+    """Stochastic diagonal Levenberg-Marquardt: every weight steps as far as the loss is flat there.
+
+    w <- w - lr g / (mu + h),  h the weight's curvature (LeCun et al. 1998, appendix C). `measured`
+    must be called before the first step, and again whenever h is to be renewed; mu keeps weights
+    on which the loss hardly depends from running away. h is part of the optimiser's state.
+    """
+
+    def __init__(self, params: Iterable[Any], lr: float, mu: float = 0.02) -> None:
+        super().__init__(params, {"lr": lr, "mu": mu})
+
+    def measured(self, curvature: Mapping[nn.Parameter, Tensor]) -> None:
+        """Take up h, 0 or more, in each parameter's shape."""
+        for weight, h in curvature.items():
+            self.state[weight]["h"] = h
+
+    @overload
+    def step(self, closure: None = None) -> None: ...
+    @overload
+    def step(self, closure: Callable[[], float]) -> float: ...
+    @torch.no_grad()
+    def step(self, closure: Callable[[], float] | None = None) -> float | None:
+        if closure is not None:
+            raise ValueError("DiagonalLM takes no closure")
+        for group in self.param_groups:
+            weights = [w for w in group["params"] if w.grad is not None]
+            if weights:
+                damped = torch._foreach_add([self.state[w]["h"] for w in weights], group["mu"])
+                gradients = [w.grad for w in weights]
+                torch._foreach_addcdiv_(weights, gradients, damped, value=-group["lr"])
+        return None
+
+
+def build_optimiser(
+    model: nn.Module, plan: Optimiser, body_rate: float = 1.0
+) -> torch.optim.Optimizer:
     """The optimiser of `plan` over the model's trainable parameters.
 
     Two parameter groups: those that decay, and those that do not (every parameter of fewer than
     two axes, which is what biases, norms and scalars are), unless `decay_all`. The group's key
-    "decay" holds its strength; `apply_decay` does the decaying, alike for every optimiser.
+    "decay" holds its strength; `apply_decay` does the decaying, alike for every optimiser. With a
+    `body_rate` below 1 (Howard, Ruder 2018: discriminative rates) all but the head's parameters
+    form groups of their own, whose key "share" says what part of the rate they take.
     """
     trainable = [p for p in model.parameters() if p.requires_grad]
-    decays = [p for p in trainable if plan.decay_all or p.ndim > 1]
-    rest = [p for p in trainable if not (plan.decay_all or p.ndim > 1)]
-    groups = [{"params": decays, "decay": plan.weight_decay}, {"params": rest, "decay": 0.0}]
-    groups = [group for group in groups if group["params"]]
+    body = body_of(model) if body_rate < 1 else set()
+    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+    for p in trainable:
+        decay = plan.weight_decay if plan.decay_all or p.ndim > 1 else 0.0
+        share = body_rate if id(p) in body else 1.0
+        groups.setdefault((share, decay), []).append(p)
+    return _optimiser(
+        [{"params": ps, "decay": d, "share": s} for (s, d), ps in groups.items()], plan
+    )
+
+
+def _optimiser(groups: list[dict[str, Any]], plan: Optimiser) -> torch.optim.Optimizer:
     moments = (plan.momentum, plan.beta2)
     match plan.name:
         case "sgd":
@@ -101,6 +147,8 @@ def build_optimiser(model: nn.Module, plan: Optimiser) -> torch.optim.Optimizer:
             )
         case "adam" | "adamw":
             return torch.optim.Adam(groups, plan.lr, betas=moments, eps=plan.eps, fused=True)
+        case "sdlm":
+            return DiagonalLM(groups, plan.lr, plan.mu)
 
 
 def decay_form(plan: Optimiser) -> Decay:
@@ -127,6 +175,6 @@ def apply_decay(optimiser: torch.optim.Optimizer, form: Decay) -> None:
 
 
 def set_rate(optimiser: torch.optim.Optimizer, rate: float) -> None:
-    """Give every parameter group the learning rate `rate`."""
+    """Give every parameter group its share of the learning rate `rate`."""
     for group in optimiser.param_groups:
-        group["lr"] = rate
+        group["lr"] = rate * group.get("share", 1.0)

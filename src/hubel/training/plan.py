@@ -2,20 +2,30 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, get_args
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from hubel.data.augment import Augment
 from hubel.errors import OptionError, unknown
 
-OptimiserName = Literal["sgd", "adagrad", "rmsprop", "adam", "adamw"]
+OptimiserName = Literal["sgd", "adagrad", "rmsprop", "adam", "adamw", "sdlm"]
 Momentum = Literal["velocity", "average", "nesterov", "pytorch"]
 Decay = Literal["l2", "decoupled"]
-ScheduleName = Literal["constant", "step", "plateau", "cosine", "one-cycle"]
+ScheduleName = Literal["constant", "step", "plateau", "cosine", "one-cycle", "table"]
+Resize = Literal["none", "progressive", "mixed"]
 Precision = Literal["auto", "fp32", "bf16"]
 Engine = Literal["auto", "torch", "explicit"]
 Tune = Literal["on", "off"]
+BODY = "body"  # what `freeze` calls all but the head
 
 
 class Part(BaseModel):
@@ -33,6 +43,7 @@ class Optimiser(Part):
     momentum_form: Momentum = "nesterov"
     beta2: float = Field(0.999, ge=0, lt=1, description="second moment of Adam, RMSProp")
     eps: float = Field(1e-8, gt=0)
+    mu: float = Field(0.02, gt=0, description="sdlm: what is added to the curvature")
     weight_decay: float = Field(0.0, ge=0, allow_inf_nan=False)
     decay: Decay = "l2"
     decay_all: bool = Field(False, description="decay biases and norm parameters too")
@@ -47,6 +58,15 @@ class Schedule(Part):
     factor: float = Field(0.1, gt=0, lt=1, description="step and plateau multiply by this")
     wait: int = Field(5, ge=1, description="plateau: epochs without a gain before it multiplies")
     final: float = Field(0.0, ge=0, description="cosine, one-cycle: last rate / highest rate")
+    rates: tuple[Annotated[float, Field(gt=0, le=1)], ...] = Field(
+        (), description="table: shares of the highest rate, for equal parts of the training"
+    )
+
+    @model_validator(mode="after")
+    def _a_table_has_rates(self) -> Schedule:
+        if self.name == "table" and not self.rates:
+            raise ValueError("the table schedule needs rates, as 1,0.4,0.1; given none")
+        return self
 
 
 class Plan(Part):
@@ -56,8 +76,13 @@ class Plan(Part):
     model: str
     size: tuple[int, int] | None = None
     fit: Literal["stretch", "crop", "pad"] = "stretch"
+    resize: Resize = "none"
     dropout: float | None = Field(None, ge=0, lt=1, description="None: the model's own")
     augment: Augment = Augment()
+    weights: str | None = Field(None, description="trained weights to begin from")
+    freeze: str | None = Field(None, description="body, or the last layer that stands still")
+    head_epochs: int = Field(0, ge=0, description="first epochs, in which only the head learns")
+    body_rate: float = Field(1.0, gt=0, le=1, description="the body's share of the learning rate")
     epochs: int = Field(10, ge=1)
     batch: int = Field(128, ge=1)
     optimiser: Optimiser = Optimiser()
@@ -70,6 +95,8 @@ class Plan(Part):
     val: float = Field(0.1, ge=0, lt=1)
     test: float = Field(0.1, ge=0, lt=1)
     seed: int = Field(0, ge=0)
+    split_seed: int | None = Field(None, ge=0, description="what the split is drawn by; None: seed")
+    fold: tuple[int, int] | None = Field(None, description="(i, k): test on fold i of k, from 1")
     device: str = "auto"
     precision: Precision = "auto"
     tune: Tune = "on"
@@ -79,12 +106,35 @@ class Plan(Part):
     checkpoint_steps: int | None = Field(None, ge=1)
     max_broken: float = Field(0.05, ge=0, le=1, description="share of broken images that stops")
 
+    @field_validator("weights", mode="before")
+    @classmethod
+    def _a_path_is_a_word_too(cls, given: Any) -> Any:
+        return str(given) if isinstance(given, Path) else given
+
     @model_validator(mode="after")
     def _parts_leave_training_data(self) -> Plan:
         if self.val + self.test >= 1:
             raise ValueError(f"val + test must stay below 1, given {self.val} + {self.test}")
         if self.accumulate > self.batch:
             raise ValueError(f"accumulate ({self.accumulate}) cannot exceed batch ({self.batch})")
+        return self
+
+    @model_validator(mode="after")
+    def _what_is_frozen_can_thaw(self) -> Plan:
+        if self.head_epochs >= self.epochs and self.freeze is None:
+            raise ValueError(
+                f"head_epochs ({self.head_epochs}) must stay below epochs ({self.epochs}); "
+                "to train the head alone, freeze the body"
+            )
+        if self.freeze == BODY and (self.head_epochs or self.body_rate != 1):
+            raise ValueError("a frozen body takes no head_epochs and no body_rate")
+        return self
+
+    @model_validator(mode="after")
+    def _fold_is_one_of_them(self) -> Plan:
+        number, folds = self.fold or (1, 2)
+        if not (folds >= 2 and 1 <= number <= folds):
+            raise ValueError(f"fold must be one of two or more, as 1/5, given {number}/{folds}")
         return self
 
 

@@ -9,7 +9,8 @@ from typing import Any
 
 from hubel.data.augment import Augment
 from hubel.data.record import ArraySource, Source
-from hubel.models.names import MODELS as NAMED
+from hubel.models.table import MODELS as NAMED
+from hubel.training.plan import BODY, Plan
 
 Words = dict[str, Any]
 
@@ -22,6 +23,13 @@ GENERAL: Words = {
     "smoothing": 0.1,
 }
 
+# Without batch norm a deep net bears no more than a tenth of the usual rate.
+DEEP_WITHOUT_NORMS: Words = {
+    "optimiser": {"name": "sgd", "lr": 0.01, "momentum": 0.9, "weight_decay": 5e-4},
+    "clip": 5.0,
+}
+UNNORMED = ("alexnet", "alexnet_2012", "googlenet_2014", "vgg11", "vgg13", "vgg16", "vgg19")
+
 MODELS: dict[str, Words] = {
     "softmax": {"optimiser": {"name": "adam", "lr": 1e-3}, "smoothing": 0.0},
     "mlp": {"optimiser": {"name": "adam", "lr": 1e-3, "weight_decay": 1e-4}, "smoothing": 0.0},
@@ -31,11 +39,18 @@ MODELS: dict[str, Words] = {
         "optimiser": {"name": "sgd", "lr": 0.05, "momentum": 0.9, "weight_decay": 5e-4},
         "smoothing": 0.0,
     },
+    "lenet5_1998": {
+        "visits": 800_000,
+        "batch": 64,
+        "optimiser": {"name": "sgd", "lr": 0.002, "momentum": 0.9},
+        "smoothing": 0.0,
+    },
     "net32": {
         "batch": 64,
         "optimiser": {"name": "sgd", "lr": 0.02, "momentum": 0.9, "weight_decay": 5e-4},
         "smoothing": 0.0,
     },
+    **dict.fromkeys(UNNORMED, DEEP_WITHOUT_NORMS),
     **{name: {"smoothing": 0.0} for name in NAMED if name.startswith(("resnet", "plain"))},
 }
 
@@ -46,6 +61,7 @@ OPTIMISERS: dict[str, Words] = {
     "rmsprop": {"name": "rmsprop", "lr": 1e-3, "beta2": 0.99, "momentum": 0.0},
     "adam": {"name": "adam", "lr": 1e-3},
     "adamw": {"name": "adamw", "lr": 1e-3, "weight_decay": 0.01},
+    "sdlm": {"name": "sdlm", "lr": 5e-4},
 }
 
 # A mirrored shoe is a shoe; a mirrored 2 is nothing.
@@ -57,20 +73,36 @@ DATA: dict[str, str] = {
     "cifar100": "flip,shift=4",
 }
 
+# A net that begins from trained weights: its head first, then all of it, the body in small steps.
+TRANSFER: Words = {
+    "visits": 20_000,
+    "batch": 32,
+    "optimiser": {"name": "adamw", "lr": 1e-3, "weight_decay": 0.01},
+    "smoothing": 0.1,
+    "head_epochs": 1,
+    "body_rate": 0.1,
+}
+ALONE: Words = {"head_epochs": 0, "body_rate": 1.0}  # a head over a frozen body
+
 LEAST, MOST = 8, 20  # epochs
 
 
-def recipe(model: str, source: Source, images: int, side: int) -> Words:
+def recipe(model: str, source: Source, images: int, side: int, asked: Plan | None = None) -> Words:
     """Plan words for `model` on `source`.
 
     Args:
         images: how many there are to train on; few images are gone through more often.
         side: pixels of the model's input; photos shift by an eighth of it.
+        asked: what the caller said; trained weights to begin from have a recipe of their own.
     """
     words = {**GENERAL, **MODELS.get(model, {})}
+    if asked is not None and asked.weights is not None:
+        words = {**GENERAL, **TRANSFER, **(ALONE if asked.freeze == BODY else {})}
     visits = words.pop("visits")
     words["epochs"] = min(MOST, max(LEAST, round(visits / max(images, 1))))
     photos = Augment() if isinstance(source, ArraySource) else Augment(flip=True, shift=side // 8)
     known = DATA.get(source.name)
     words["augment"] = Augment.parse(known) if known else photos
+    if asked is not None and asked.freeze == BODY:
+        words["augment"] = Augment()  # the body's features are then made once
     return words

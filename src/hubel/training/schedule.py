@@ -22,6 +22,7 @@ def learning_rate(plan: Schedule, highest: float, step: int, total: int, drops: 
     constant   highest
     step       highest * factor ** (milestones passed)
     plateau    highest * factor ** drops
+    table      highest * rates[i] in the i-th of len(rates) equal parts of the training
     cosine     from highest to highest * final along half a cosine (Loshchilov & Hutter 2017)
     one-cycle  half a cosine up from highest / 25, then half a cosine down to highest * final
 
@@ -31,9 +32,8 @@ def learning_rate(plan: Schedule, highest: float, step: int, total: int, drops: 
     share = plan.warmup if plan.warmup is not None else DEFAULT_WARMUP.get(plan.name, 0.0)
     warm = share * total
     if step < warm:
-        if plan.name == "one-cycle":
-            return highest * _half_cosine(START, 1.0, step / warm)
-        return highest * min(1.0, (step + 1) / warm)
+        rising = _half_cosine(START, 1.0, step / warm)
+        return highest * (rising if plan.name == "one-cycle" else min(1.0, (step + 1) / warm))
     match plan.name:
         case "constant":
             return highest
@@ -42,6 +42,8 @@ def learning_rate(plan: Schedule, highest: float, step: int, total: int, drops: 
             return highest * plan.factor**passed
         case "plateau":
             return highest * plan.factor**drops
+        case "table":
+            return highest * plan.rates[step * len(plan.rates) // total]
         case "cosine" | "one-cycle":
             return highest * _half_cosine(1.0, plan.final, (step - warm) / (total - warm))
 

@@ -83,7 +83,8 @@ class State:
         """The state before the first step."""
         ema = AveragedModel(model, multi_avg_fn=_WarmAverage(plan.ema)) if plan.ema else None
         micro = math.ceil(plan.batch / world / plan.accumulate)
-        return cls(model, build_optimiser(model, plan.optimiser), ema, micro)
+        optimiser = build_optimiser(model, plan.optimiser, plan.body_rate)
+        return cls(model, optimiser, ema, micro)
 
     @property
     def judged(self) -> nn.Module:

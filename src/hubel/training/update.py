@@ -7,20 +7,25 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
+from hubel.data.feed import Feed
 from hubel.data.order import derive_seed
 from hubel.data.record import Batch
 from hubel.errors import TrainingError
 from hubel.tasks.classify import Classify
 from hubel.training.distribute import Crew
-from hubel.training.optimiser import apply_decay, decay_form, set_rate
+from hubel.training.freeze import Freezer
+from hubel.training.head_alone import HeadAlone, is_head_alone
+from hubel.training.optimiser import DiagonalLM, apply_decay, decay_form, set_rate
 from hubel.training.passes import make_pass
 from hubel.training.plan import Plan
 from hubel.training.speed import Choice
 from hubel.training.state import State
+from hubel.training.survey import survey
 
 
 class NotFinite(Exception):
@@ -50,16 +55,32 @@ class Update:
         self, state: State, task: Classify, plan: Plan, choice: Choice, crew: Crew
     ) -> None:
         self.state, self.task, self.plan, self.choice, self.crew = state, task, plan, choice, crew
+        self.freezer = Freezer(state.model, plan)
+        self.freezer(state.epoch)
         self.take = make_pass(state.model, task, plan, choice, crew)
+        self.alone: HeadAlone | Literal[False] | None = None  # None: not tried yet
         self.weights = [p for group in state.optimiser.param_groups for p in group["params"]]
         self.decay = decay_form(plan.optimiser)
         self.buffers = list(state.model.buffers())  # batch norm's running statistics
         self.buffers_before = [buffer.clone() for buffer in self.buffers]
 
+    def open_epoch(self, feed: Feed) -> None:
+        """What comes before an epoch's first step: who moves, and for sdlm the curvature."""
+        self._thaw()
+        if is_head_alone(self.plan) and self.alone is None:
+            alone = HeadAlone(self.state.model, self.task, self.choice, self.crew)
+            self.alone = alone if alone.fill(feed) else False
+        optimiser = self.state.optimiser
+        if isinstance(optimiser, DiagonalLM) and self.state.position == 0:
+            self.seed()
+            self.freezer.train()
+            optimiser.measured(survey(self.state, self.task, feed, self.plan.seed, self.crew))
+
     def __call__(self, batch: Batch, rate: float) -> Outcome:
         """One step at learning rate `rate`. Raises `NotFinite`; halves `state.micro` and tries
         again where memory runs out; raises `TrainingError` where one image is too much."""
         note = None
+        self._thaw()
         self._keep_buffers()
         while True:
             try:
@@ -82,6 +103,10 @@ class Update:
         if self.state.ema is not None:
             self.state.ema.update_parameters(self.state.model)
         return Outcome(loss_value, int(hits), len(batch), norm, note)
+
+    def _thaw(self) -> None:
+        if self.freezer(self.state.epoch):
+            self.take = make_pass(self.state.model, self.task, self.plan, self.choice, self.crew)
 
     def pieces(self, batch: Batch) -> list[tuple[Tensor, Tensor]]:
         """The batch's images and targets in micro-batches."""
@@ -108,13 +133,17 @@ class Update:
         """
         self.seed()
         self._forget_gradients()
-        if not self.state.model.training:
-            self.state.model.train()
+        self.freezer.train()
         loss = torch.zeros((), device=batch.images.device)
         hits = torch.zeros((), dtype=torch.int64, device=batch.images.device)
         pieces = self.pieces(batch)
-        for number, (x, t) in enumerate(pieces, start=1):
-            outputs, part = self.take(x, t, len(x) / len(batch), last=number == len(pieces))
+        rows = torch.split(batch.rows, self.state.micro)
+        for number, ((x, t), r) in enumerate(zip(pieces, rows, strict=True), start=1):
+            share, last = len(x) / len(batch), number == len(pieces)
+            if self.alone:
+                outputs, part = self.alone(r, t, share, last)
+            else:
+                outputs, part = self.take(x, t, share, last)
             loss += part
             hits += self.task.hits(outputs, t)
         return loss, hits

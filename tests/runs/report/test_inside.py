@@ -83,6 +83,25 @@ def test_many_layers_open_with_the_costliest(made_run: Make) -> None:
     assert body["largest"] == pytest.approx(29 / 435)
 
 
+def test_costs_tell_what_a_layer_sees_where_that_was_kept(made_run: Make) -> None:
+    rows = [
+        {"layer": "a", "macs": 3, "field": {"size": [14, 12], "step": [2.0, 2.0]}},
+        {"layer": "b", "macs": 1, "field": {"size": None, "step": None}},
+        {"layer": "c", "macs": 1, "field": None},
+    ]
+    body = inside.costs(read_run(made_run(evidence=Evidence(costs=rows))))
+    assert body is not None
+    assert [row["field"] for row in body["rows"]] == ["14 × 12", "all", ""]
+    assert body["sight"]
+
+
+def test_costs_of_older_runs_do_without_what_layers_see(made_run: Make) -> None:
+    rows = [{"layer": "a", "macs": 3}, {"layer": "b", "macs": 1, "field": None}]
+    body = inside.costs(read_run(made_run(evidence=Evidence(costs=rows))))
+    assert body is not None
+    assert not body["sight"]
+
+
 def test_costs_without_times_are_shares_of_macs(made_run: Make) -> None:
     rows = [{"layer": "a", "macs": 300}, {"layer": "b", "macs": 100, "milliseconds": None}]
     body = inside.costs(read_run(made_run(evidence=Evidence(costs=rows))))

@@ -79,10 +79,13 @@ def costs(files: RunFiles) -> dict[str, Any] | None:
     measure = "milliseconds" if timed else "macs"
     total = sum(_known(row.get(measure)) for row in rows)
     lines = [
-        {**dict.fromkeys(COLUMNS), **row, "shape": _shape(row.get("shape")), "share": share}
+        {
+            **dict.fromkeys(COLUMNS), **row,
+            "shape": _shape(row.get("shape")), "field": _field(row.get("field")), "share": share,
+        }
         for row in rows
         for share in (_known(row.get(measure)) / (total or 1),)
-    ]
+    ]  # fmt: skip
     totals = {key: sum(_known(row.get(key)) for row in rows) for key in NUMBERS}
     costliest = sorted(lines, key=lambda line: -line["share"])[:COSTLIEST]
     return {
@@ -91,6 +94,7 @@ def costs(files: RunFiles) -> dict[str, Any] | None:
         "largest": costliest[0]["share"] or 1,
         "totals": totals,
         "timed": timed,
+        "sight": any(line["field"] for line in lines),
     }
 
 
@@ -137,3 +141,11 @@ def _shape(shape: Any) -> str:
     if isinstance(shape, list | tuple):
         return " × ".join(str(side) for side in shape[1:])
     return str(shape or "")
+
+
+def _field(field: Any) -> str:
+    """The pixels that one number of the layer sees: "14 × 14"; "" where that is not known."""
+    if not isinstance(field, dict):
+        return ""
+    size = field.get("size")
+    return "all" if size is None else " × ".join(str(side) for side in size)

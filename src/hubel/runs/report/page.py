@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
@@ -30,6 +31,11 @@ def write_report(run_folder: Path) -> Path:
 
 def render(files: RunFiles) -> str:
     """The page as HTML."""
+    return fill_in("template.html.j2", head=head(files), sections=sections(files))
+
+
+def fill_in(name: str, **values: Any) -> str:
+    """A template of this folder as HTML, with the house's style and its ways to write numbers."""
     environment = Environment(
         loader=FileSystemLoader(HERE),
         autoescape=True,  # class names, paths and commands may hold anything
@@ -47,6 +53,5 @@ def render(files: RunFiles) -> str:
         short=words.short,
     )
     style = Markup((HERE / "style.css").read_text(encoding="utf-8"))
-    template = environment.get_template("template.html.j2")
-    page = template.render(style=style, head=head(files), sections=sections(files))
+    page = environment.get_template(name).render(style=style, **values)
     return page.strip() + "\n"  # the macros leave their line ends before the doctype

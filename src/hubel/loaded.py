@@ -1,0 +1,109 @@
+"""A trained net taken up for use: `load_run`, and what can be done with what it gives."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from torch import nn
+
+from hubel.assemble import Data, foreign, make_net, reopen
+from hubel.deploy.predictor import Prediction, Predictor
+from hubel.deploy.views import viewed
+from hubel.errors import OptionError
+from hubel.gather import judge
+from hubel.runs.run import Config, Run
+from hubel.runs.weights import Card, fill
+from hubel.session import Tell, silent
+from hubel.training.distribute import Crew, choose_device
+from hubel.training.plan import make_plan
+from hubel.training.speed import Choice
+
+
+@dataclass(frozen=True)
+class LoadedNet:
+    """A trained net taken up for use: in eval mode, with its card."""
+
+    model: nn.Module
+    card: Card
+
+    def predictor(self, device: str = "auto", top: int = 5, tta: str = "none") -> Predictor:
+        """The net with its preprocessing and class names: files in, predictions out.
+
+        Args:
+            tta: test-time augmentation, as `hubel.deploy.views.viewed` has it: "none", "flip",
+                "ten-crop" or "dense".
+        """
+        return Predictor(*viewed(self.model, self.card, tta), choose_device(device), top)
+
+    def predict(self, files: Iterable[str | Path], tta: str = "none") -> list[Prediction]:
+        """One prediction per file, in order."""
+        return self.predictor(tta=tta)(files)
+
+    def evaluate(
+        self,
+        data: Data | None = None,
+        device: str = "auto",
+        tell: Tell = silent,
+        tta: str = "none",
+    ) -> dict[str, dict[str, float]]:
+        """Scores by part: on a run's own split, or on all of another `data` (part "all").
+
+        Raises `DataError` where the other data's class names are not the net's, `OptionError` for
+        a net that is no run's and has no data of its own.
+        """
+        return evaluate(self, data, device, tell, tta)
+
+
+@dataclass(frozen=True)
+class LoadedRun(LoadedNet):
+    """A run taken up again for use."""
+
+    run: Run
+
+
+def load_run(path: str | Path, *, model: nn.Module | None = None) -> LoadedRun:
+    """A run's best weights in its model, in eval mode.
+
+    Args:
+        model: needed only where the run's model was a module made by hand.
+    """
+    run = Run.open(path)
+    weights, card = run.weights()
+    plan = run.config().plan
+    net = make_net(model if model is not None else plan.model, card, plan)
+    fill(net, weights, str(run.folder))
+    return LoadedRun(net.eval(), card, run)
+
+
+def evaluate(
+    loaded: LoadedNet, data: Data | None, device: str, tell: Tell, tta: str = "none"
+) -> dict[str, dict[str, float]]:
+    """See `LoadedNet.evaluate`."""
+    model, card = viewed(loaded.model, loaded.card, tta)
+    config = replace(_config(loaded), card=card)
+    crew = Crew(0, 1, choose_device(device))
+    if data is None:
+        if not isinstance(loaded, LoadedRun):
+            raise OptionError("weights that are no run's have no data of their own: say which")
+        setting = reopen(loaded.run, config, None, crew, tell)
+        parts: tuple[str, ...] = ("train", "val", "test")
+    else:
+        setting = foreign(config, data, crew, tell)
+        parts = ("test",)
+    net = model.to(crew.device)
+    scores = {}
+    for part in parts:
+        judged = judge(setting, net, part, Choice())
+        if judged is not None:
+            scores["all" if data is not None else part] = setting.task.scores(judged[0])
+    return scores
+
+
+def _config(loaded: LoadedNet) -> Config:
+    """The run's; of a net from elsewhere, one that is enough to judge it by."""
+    if isinstance(loaded, LoadedRun):
+        return loaded.run.config()
+    name = loaded.card.architecture.name if loaded.card.architecture else ""
+    return Config(make_plan(source="", model=name, batch=1), loaded.card, {}, Choice())

@@ -1,0 +1,81 @@
+"""The head: the layer that has a row for every class, in each net of the table and in odd ones."""
+
+import pytest
+import torch
+from torch import nn
+
+from hubel.errors import ModelError
+from hubel.models.head import body_of, head_keys, head_of
+from hubel.models.names import build
+from hubel.models.table import MODELS
+
+
+def blank(name, classes=7):
+    channels, *size = MODELS[name].usual
+    with torch.device("meta"):
+        return build(name, classes=classes, channels=channels, size=tuple(size))
+
+
+@pytest.mark.parametrize("name", [name for name in MODELS if name != "lenet5_1998"])
+def test_every_named_nets_head_has_a_row_for_every_class_and_is_its_last_layer(name):
+    net = blank(name)
+    head = net.get_submodule(head_of(net))
+    assert head.weight.shape[0] == head.bias.shape[0] == 7
+    assert head_keys(net) == (f"{head_of(net)}.weight", f"{head_of(net)}.bias")
+    assert list(net.state_dict())[-2:] == list(head_keys(net))
+
+
+@pytest.mark.parametrize(
+    ("name", "head"),
+    [("resnet50", "fc"), ("vgg16", "classifier.6"), ("mobilenet_v2", "classifier.1")],
+)
+def test_heads_are_where_the_papers_nets_have_them(name, head):
+    assert head_of(blank(name)) == head
+
+
+def test_lenets_fixed_codes_belong_to_its_head():
+    """The last layer that learns has a row per pixel of a code, the codes one per class."""
+    net = blank("lenet5_1998")
+    assert head_keys(net) == ("f6.weight", "f6.bias", "output.codes")
+    assert net.state_dict()["output.codes"].shape == (7, 84)
+
+
+def test_auxiliary_heads_are_not_taken_for_the_head():
+    net = blank("googlenet")
+    assert net.aux2 is not None
+    assert head_of(net) == "fc"
+
+
+def test_the_body_is_everything_else():
+    net = build("resnet20", classes=3, channels=3)
+    body = body_of(net)
+    assert {n for n, p in net.named_parameters() if id(p) not in body} == {"fc.weight", "fc.bias"}
+    assert body <= {id(p) for p in net.parameters()}
+
+
+def test_a_norm_of_the_classes_belongs_to_the_head():
+    net = nn.Sequential(nn.Flatten(), nn.Linear(4, 5), nn.Linear(5, 3), nn.BatchNorm1d(3))
+    assert head_of(net) == "2"
+    assert [key.split(".")[0] for key in head_keys(net)] == ["2"] * 2 + ["3"] * 5
+    assert body_of(net) == {id(p) for p in net[1].parameters()}
+
+
+def test_a_net_of_one_layer_is_all_head():
+    net = build("softmax", classes=3, channels=1)
+    assert body_of(net) == set()
+
+
+def test_a_weight_that_the_head_shares_is_the_heads():
+    net = nn.Sequential(nn.Linear(4, 4), nn.ReLU(), nn.Linear(4, 4))
+    net[2].weight = net[0].weight
+    assert body_of(net) == {id(net[0].bias)}
+
+
+def test_a_convolution_may_be_the_head():
+    net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Conv2d(4, 5, 1), nn.AdaptiveAvgPool2d(1))
+    assert head_of(net) == "1"
+
+
+def test_no_layer_to_be_the_head():
+    with pytest.raises(ModelError, match="no fully connected or convolutional layer to be its he"):
+        head_of(nn.Sequential(nn.Flatten(), nn.BatchNorm1d(3)))
