@@ -268,10 +268,15 @@ def test_the_pictures_are_drawn(tmp_path):
     script = runpy.run_path(str(ROOT / "docs" / "make_pictures.py"))
     for picture, draw in script["PICTURES"].items():
         assert (ROOT / "docs" / "images" / picture).exists()
-        if picture != "lr-range.png":  # half a minute on a busy machine
+        if picture == "lr-range.png":  # half a minute on a busy machine
+            continue
+        try:
             draw(tmp_path / picture)
-            with Image.open(tmp_path / picture) as image:
-                assert image.width >= 700
+        except script["AbsentError"]:
+            assert picture == "heatmap.png"  # the only one made from data that may be absent
+            continue
+        with Image.open(tmp_path / picture) as image:
+            assert image.width >= 700
 
 
 # Error messages -----------------------------------------------------------------------------------

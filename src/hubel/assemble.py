@@ -61,6 +61,9 @@ def assemble(
     words = {**words, "source": source.where or source.origin, "model": label}
     split = choose_split(first, source)
     begin = open_weights(first.weights, label) if first.weights else None
+    if begin is not None and begin.card is not None:
+        words = {"fit": begin.card.preprocess.fit, **words}
+        first = first.model_copy(update={"fit": words["fit"]})
     preprocess = _preprocess(first, source, split, label, begin)
     usual = recipe(label, source, len(split.train), preprocess.height, first)
     plan = make_plan(**_merge(usual, words))

@@ -180,7 +180,9 @@ def choose_speed(setting: Setting, model: nn.Module) -> Choice:
     batch = next(setting.feeds.train.batches(0), None)
     if batch is None:
         raise DataError("no training image could be read")
-    key = signature(model, tuple(batch.images.shape), crew.device, plan.precision)
+    key = signature(
+        model, tuple(batch.images.shape), crew.device, f"{plan.precision} {plan.resize}"
+    )
     known = recall(key)
     if known is not None:
         return known

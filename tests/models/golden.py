@@ -19,7 +19,7 @@ def layout(name):
 
 
 def noise(first, count):
-    """float64 (count,) in [-1, 1): a mix of the whole numbers from `first` on, in exact integers."""
+    """float64 (count,) in [-1, 1): a mix of the whole numbers from `first` on, exactly."""
     found = torch.empty(count, dtype=torch.float64)
     for begin in range(0, count, BLOCK):
         end = min(count, begin + BLOCK)

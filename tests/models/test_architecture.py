@@ -59,3 +59,20 @@ def test_changed_or_missing_file_is_refused(tmp_path):
 def test_a_file_that_is_not_there_is_said_at_once(tmp_path):
     with pytest.raises(ModelError, match="no such file"):
         Architecture(f"{tmp_path}/net.py:make", 5, 1, (4, 4))
+
+
+@pytest.mark.parametrize("lacking", ["file", "sha256"])
+def test_a_stranger_cannot_have_a_file_run_whose_content_is_not_named(tmp_path, lacking):
+    path = tmp_path / "nets.py"
+    path.write_text("def make(): raise SystemExit")
+    record = Architecture(f"{path}:make", 2, 1, (8, 8)).to_json()
+    del record[lacking]
+    with pytest.raises(ModelError, match="does not say which content the file had"):
+        Architecture.from_json(record)
+
+
+def test_a_stranger_cannot_call_a_known_function_with_words_of_his():
+    record = {"name": f"{os.__file__}:popen", "classes": 2, "channels": 1, "size": [8, 8]}
+    record |= {"file": os.__file__, "sha256": "0" * 64, "options": {"cmd": "true"}}
+    with pytest.raises(ModelError, match="only 'dropout' may stand beside it, given 'cmd'"):
+        Architecture.from_json(record)

@@ -13,7 +13,11 @@ def shape(name, images=2):
     """(N, C, H, W): the usual size, or 64 pixels where that is less and the net takes it."""
     entry = MODELS[name]
     channels, *usual = entry.usual
-    return images, channels, *(min(u, max(64, s)) for u, s in zip(usual, entry.smallest))
+    return (
+        images,
+        channels,
+        *(min(u, max(64, s)) for u, s in zip(usual, entry.smallest, strict=True)),
+    )
 
 
 def logits(outputs):

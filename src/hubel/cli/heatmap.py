@@ -35,14 +35,17 @@ def heatmap(
       hubel heatmap runs/photos-compact-1 street.jpg
       hubel heatmap runs/photos-compact-1 street.jpg --scale 0.5 --class cat --class dog
     """
-    from hubel.api import load_run
     from hubel.data.decode import decode
     from hubel.errors import OptionError, unknown
+    from hubel.loaded import LoadedNet
     from hubel.probe.heatmap import fitted
     from hubel.probe.heatmap_picture import draw_heatmap
     from hubel.runs.files import replacing
+    from hubel.together import load_run
 
     loaded = load_run(run)
+    if not isinstance(loaded, LoadedNet):
+        raise OptionError(f"a heat map is of one net, and {run} is several: give one of its runs")
     classes = loaded.card.classes
     for name in wanted or ():
         if name not in classes:

@@ -25,7 +25,9 @@ class Architecture:
         file, sha256: of a model of the user's own, found when not given: its whole path and the
             hash of its content (not of what it imports). A changed file is never built from.
 
-    Raises `ModelError` where the name points to a file that is not there.
+    Raises `ModelError` where the name points to a file that is not there, and for options of a
+    user's own function other than `dropout`: a record may come from a stranger, and must not be
+    able to call any function of any file with words of its choice.
     """
 
     name: str
@@ -38,6 +40,11 @@ class Architecture:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "size", tuple(self.size))
+        strange = sorted(set(self.options) - {"dropout"})
+        if is_own(self.name) and strange:
+            raise ModelError(
+                f"{self.name}: only 'dropout' may stand beside it, given {strange[0]!r}"
+            )
         if is_own(self.name) and self.file is None:
             path = split_own(self.name)[0].resolve()
             object.__setattr__(self, "file", str(path))
@@ -58,7 +65,11 @@ class Architecture:
 
     @classmethod
     def from_json(cls, record: dict[str, Any]) -> Architecture:
-        return cls(**record)
+        """Raises `ModelError` where it names a file without the hash of its content."""
+        made = cls(**record)
+        if is_own(made.name) and not (record.get("file") and record.get("sha256")):
+            raise ModelError(f"{made.name}: the record does not say which content the file had")
+        return made
 
     def _unchanged(self, path: Path) -> str:
         """ "file.py:function" with the whole path, if the file still is what it was."""

@@ -21,11 +21,10 @@ The paper gives no value for j; here it is 1. A side below 32 pixels is brought 
 border by repeating the edge.
 
 One thing is not as printed. The paper says that weights are drawn uniformly from +-2.4 / F, F the
-fan-in; here it is +-2.4 / root F (S2 and S4, whose four inputs are alike, keep F). So small that
-the signal dies out on its way, the printed draw cannot be what was used: by its own second-order
-method every weight would get a learning rate of 1.9e-4 or more, most of them the highest that
-there is, 0.025, where appendix C reports 7e-5 to 0.016; and the net does not learn. With the root,
-98 % of the rates lie between 1e-4 and 0.015.
+fan-in; here it is +-2.4 / root F (S2 and S4, whose four inputs are alike, keep F). As printed, the
+signal dies out on its way and the net does not learn by the paper's own method: the curvature is so
+small that most weights get the highest learning rate there is, 0.025, and none less than 1.9e-4,
+where the paper reports 7e-5 to 0.016. With the root, 98 % of the rates lie between 1e-4 and 0.015.
 """
 
 from __future__ import annotations

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from hubel.data.order import derive_seed
 from hubel.errors import ModelError
+from hubel.models.watch import untouched
 from hubel.tasks.classify import logits
 from hubel.training.plan import Plan
 
@@ -54,6 +55,8 @@ def must_resize(model: nn.Module, shape: tuple[int, int, int]) -> None:
     try:
         with torch.inference_mode():
             expected, found = (tuple(logits(model.eval()(x)).shape) for x in (whole, small))
+            with untouched(model, training=True):  # auxiliary heads work in training alone
+                model(small)
         reason = "" if found == expected else f"it gives {found} in place of {expected}"
     except (RuntimeError, ValueError, TypeError) as error:
         reason = str(error).splitlines()[0]

@@ -10,7 +10,7 @@ from typing import Any, Literal, get_args
 
 from torch import Tensor, nn
 
-from hubel.errors import OptionError, WeightsError, unknown
+from hubel.errors import ModelError, OptionError, WeightsError, unknown
 from hubel.models import names
 from hubel.models.architecture import Architecture
 from hubel.models.own import is_own
@@ -61,7 +61,7 @@ def open_weights(what: str | Path, model: str) -> Weights:
     if found.card is not None:
         try:
             told = _told(Card.from_json(found.card), file=path.name, sha256=found.sha256)
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
+        except (KeyError, TypeError, ValueError, AttributeError, ModelError) as error:
             raise WeightsError(f"{path} does not say what its weights are of: {error}") from None
         return Weights(found.named, told, str(path))
     usual = next((row for row in PUBLISHED if found.sha256.startswith(row.sha256)), None)

@@ -20,6 +20,7 @@ import torch
 from hubel.data.fetch import Progress, Remote, Unreachable, cache_folder, fetch, is_whole
 from hubel.data.preprocess import Preprocess
 from hubel.errors import DataError, WeightsError, unknown
+from hubel.models.table import MODELS
 
 BASE = "https://download.pytorch.org/models"
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))  # mean and std of its photos, 0..1
@@ -112,7 +113,9 @@ def published(model: str, tag: str = USUAL) -> Published:
     rows = [row for row in PUBLISHED if row.model == model]
     if not rows:
         names = sorted({row.model for row in PUBLISHED})
-        raise WeightsError(f"no weights are known for that name: {unknown('model', model, names)}")
+        known = f"{model!r}; allowed: {', '.join(names)}"  # a net of ours: no slip of the finger
+        told = known if model in MODELS else unknown("model", model, names)
+        raise WeightsError(f"no weights are known for that name: {told}")
     if tag == USUAL:
         return rows[0]
     for row in rows:

@@ -125,5 +125,6 @@ def _asked(error: Exception) -> str:
 
 
 def _short(error: Exception) -> str:
+    """Its first sentence."""
     text = str(error).strip() or type(error).__name__
-    return text.splitlines()[0][:160]
+    return text.splitlines()[0].partition(". ")[0][:160]
