@@ -2,8 +2,8 @@
 
 import pytest
 import torch
+from named_nets import SMALL, logits, shape
 from torch import nn
-from zoo import SMALL, logits, shape
 
 from hubel.models.initialise import initialise
 from hubel.models.names import build

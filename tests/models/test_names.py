@@ -7,8 +7,8 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from named_nets import SMALL, every, logits, shape
 from torch import nn
-from zoo import SMALL, every, logits, shape
 
 from hubel.errors import ModelError
 from hubel.models.names import build, catalogue, default_side, smallest

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 import torch
+from named_nets import SMALL, every, shape
 from torch import nn
-from zoo import SMALL, every, shape
 
 from hubel.models.names import build
 from hubel.probe.features import feature_maps
