@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from hubel.errors import ModelError
-from hubel.models.check import image_size, share, whole
+from hubel.models.check import image_size, share, whole, yes_no
 
 
 def test_whole_numbers_pass_as_ints():
@@ -33,3 +33,10 @@ def test_image_size_is_height_then_width():
     for value in (28, (28,), (1, 2, 3), None):
         with pytest.raises(ModelError, match=r"size must be \(height, width\)"):
             image_size(value)
+
+
+def test_yes_no_takes_nothing_that_only_looks_like_it():
+    assert yes_no("aux", True) is True
+    for value in ("no", 1, None):
+        with pytest.raises(ModelError, match="aux must be True or False, given"):
+            yes_no("aux", value)

@@ -26,6 +26,13 @@ def share(name: str, value: Any) -> float:
     return float(value)
 
 
+def yes_no(name: str, value: Any) -> bool:
+    """`value`, a bool. Raises `ModelError`."""
+    if not isinstance(value, bool):
+        raise ModelError(f"{name} must be True or False, given {value!r}")
+    return value
+
+
 def image_size(value: Any) -> tuple[int, int]:
     """`value` as (H, W), both at least 1. Raises `ModelError`."""
     try:

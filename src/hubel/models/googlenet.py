@@ -22,7 +22,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from hubel.models.check import share
+from hubel.models.check import share, yes_no
 from hubel.models.geometry import map_size
 
 
@@ -210,7 +210,7 @@ def googlenet_2014(
         classes=classes,
         channels=channels,
         size=size,
-        aux=aux,
+        aux=yes_no("aux", aux),
         dropout=share("dropout", dropout),
     )
 
@@ -230,6 +230,6 @@ def googlenet(
         classes=classes,
         channels=channels,
         size=size,
-        aux=aux,
+        aux=yes_no("aux", aux),
         dropout=share("dropout", dropout),
     )
