@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 from platformdirs import user_cache_dir
 from rich.console import Console
 from rich.table import Table
@@ -150,7 +151,13 @@ def cut(source: ArraySource, images: int | None) -> ArraySource:
     """The first `images` of the training and of the test part; None: the source itself."""
     if images is None:
         return source
-    rows = np.concatenate([source.rows(part)[:images] for part in ("train", "test")])
+    return chosen(
+        source, np.concatenate([source.rows(part)[:images] for part in ("train", "test")])
+    )
+
+
+def chosen(source: ArraySource, rows: NDArray[np.int64]) -> ArraySource:
+    """Those rows of the source, in their order."""
     return ArraySource(
         source.images[rows],
         source.targets[rows],

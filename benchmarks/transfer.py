@@ -71,15 +71,7 @@ def _few(source: ArraySource, images: int, test: int, seed: int) -> ArraySource:
         chance.permutation(train[source.targets[train] == label])[:each]
         for label in range(len(source.classes))
     ]
-    rows = np.concatenate([*drawn, source.rows("test")[:test]])
-    return ArraySource(
-        source.images[rows],
-        source.targets[rows],
-        source.classes,
-        name=source.name,
-        origin=source.origin,
-        parts=source.parts[rows],
-    )
+    return common.chosen(source, np.concatenate([*drawn, source.rows("test")[:test]]))
 
 
 if __name__ == "__main__":

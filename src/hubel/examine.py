@@ -5,7 +5,6 @@ Right of the verbs: a run's net and its preprocessing come from there.
 
 from __future__ import annotations
 
-import functools
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -94,7 +93,7 @@ def coverage(found: Subject) -> dict[str, Any]:
 
 def _loss(outputs: Any, labels: Tensor) -> Tensor:
     """What training adds up, of nets that answer with a dict too; class names are not asked for."""
-    return functools.reduce(torch.add, Classify(()).loss(outputs, labels).values())
+    return Classify(()).total(outputs, labels)
 
 
 @dataclass(frozen=True)

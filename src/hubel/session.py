@@ -7,12 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import nn
 
 from hubel.data.check import Findings, quick_check
 from hubel.data.feed import Feed, MemoryStore, Store, open_store
@@ -187,14 +186,11 @@ def choose_speed(setting: Setting, model: nn.Module) -> Choice:
     if known is not None:
         return known
 
-    def loss_of(outputs: Any, targets: Tensor) -> Tensor:
-        return torch.stack(list(setting.task.loss(outputs, targets).values())).sum()
-
     chosen = measure(
         model,
         batch.images,
         batch.targets,
-        loss_of,
+        setting.task.total,
         precision=plan.precision,
         steps=plan.epochs * len(setting.feeds.train) if plan.resize == "none" else 0,
     )

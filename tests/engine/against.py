@@ -3,10 +3,19 @@
 import contextlib
 import copy
 
+import pytest
 import torch
 
 from hubel.engine.backprop import backpropagate
 from hubel.engine.tape import Tape
+
+WAYS = [(kernels, guard) for kernels in ("math", "torch") for guard in ("below", "inference")]
+every_way = pytest.mark.parametrize(("kernels", "guard"), WAYS)
+
+
+def noise(*shape, seed=0):
+    chance = torch.Generator().manual_seed(seed)
+    return torch.randn(shape, generator=chance, dtype=torch.float64)
 
 
 def largest_error(ours, theirs, floor=0.0):

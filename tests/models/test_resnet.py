@@ -16,7 +16,7 @@ def count(net):
     return sum(p.numel() for p in net.parameters())
 
 
-COUNTS = {3: 269_722, 5: 464_154, 7: 658_586, 9: 853_018, 18: 1_727_962}
+COUNTS = {3: 269_722, 5: 464_154, 7: 658_586, 9: 853_018, 18: 1_727_962, 200: 19_421_274}
 
 
 @pytest.mark.parametrize(("blocks", "parameters"), COUNTS.items())

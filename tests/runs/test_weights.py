@@ -82,3 +82,10 @@ def test_weights_of_another_architecture_are_refused():
     wider = {"0.weight": torch.ones(3, 2), "0.bias": torch.ones(2)}
     with pytest.raises(ModelError, match=r"0\.weight is \(3, 2\), the model's is \(2, 2\)"):
         fill(other, wider, "run x")
+
+
+def test_names_that_are_not_as_many_as_the_nets_answers_are_refused(tmp_path):
+    record = CARD.to_json() | {"classes": ["a", "b"]}
+    save_tensors(tmp_path / "w.safetensors", CARD.architecture.build().state_dict(), record)
+    with pytest.raises(RunError, match="it names 2 classes for a net of 3"):
+        load_weights(tmp_path / "w.safetensors")

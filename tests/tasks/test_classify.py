@@ -305,3 +305,14 @@ def test_drawing_shows_image_and_colour(channels):
     assert len(set(unknown.getpixel(corner))) == 1
     assert right.getpixel((right.width // 2, 50)) == (200, 200, 200)
     assert wrong.height > right.height  # a second line says what it is
+
+
+def test_total_adds_up_every_term():
+    torch.manual_seed(0)
+    task = Classify(("a", "b"))
+    outputs = {name: torch.randn(4, 2) for name in ("logits", "aux1", "aux2")}
+    outputs["garbage"] = torch.randn(4, 1)
+    targets = torch.tensor([0, 1, 1, 0])
+    terms = task.loss(outputs, targets)
+    assert terms.keys() == {"cross_entropy", "aux1", "aux2", "garbage"}
+    assert task.total(outputs, targets).item() == pytest.approx(sum(map(float, terms.values())))

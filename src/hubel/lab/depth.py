@@ -34,6 +34,17 @@ from hubel.tasks.interval import Interval, interval
 KINDS = {"plain": "plain", "resnet": "residual"}
 COLOURS = {"plain": "#b53a2f", "resnet": "#2f6db5"}
 PARTS = ("train", "test")
+PAPER: dict[str, Any] = {  # section 4.2, but for length, batch and schedule
+    "optimiser": {
+        "name": "sgd",
+        "lr": 0.1,
+        "momentum": 0.9,
+        "momentum_form": "velocity",
+        "weight_decay": 1e-4,
+    },
+    "augment": Augment(flip=True, shift=4),
+    "smoothing": 0.0,
+}
 
 
 @dataclass(frozen=True)
@@ -126,18 +137,10 @@ def depth(
 
 def _recipe(epochs: int, batch: int) -> dict[str, Any]:
     return {
+        **PAPER,
         "epochs": epochs,
         "batch": batch,
-        "optimiser": {
-            "name": "sgd",
-            "lr": 0.1,
-            "momentum": 0.9,
-            "momentum_form": "velocity",
-            "weight_decay": 1e-4,
-        },
         "schedule": {"name": "one-cycle"},
-        "augment": Augment(flip=True, shift=4),
-        "smoothing": 0.0,
     }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -104,6 +105,10 @@ class Classify:
                 rest = _wide(logits(outputs)).logsumexp(1, keepdim=True)
                 found["garbage"] = F.softplus(_wide(outputs["garbage"]) - rest).mean()
         return found
+
+    def total(self, outputs: Any, targets: Tensor) -> Tensor:
+        """The sum of `loss`'s terms: what training goes down."""
+        return functools.reduce(torch.add, self.loss(outputs, targets).values())
 
     def _entropy(self, z: Tensor, targets: Tensor) -> Tensor:
         return F.cross_entropy(_wide(z), targets, label_smoothing=self.smoothing)

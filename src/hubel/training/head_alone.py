@@ -8,7 +8,6 @@ net is in eval mode throughout, dropout in the body included.
 
 from __future__ import annotations
 
-import functools
 from dataclasses import replace
 from typing import Any
 
@@ -69,7 +68,7 @@ class HeadAlone:
         features = self.features[places.to(self.features.device)]
         with self.choice.autocast(features.device):
             outputs = self.head(features)
-            loss = share * functools.reduce(torch.add, self.task.loss(outputs, t).values())
+            loss = share * self.task.total(outputs, t)
         loss.backward()  # type: ignore[no-untyped-call]
         if last:
             self.crew.average([p.grad for p in self.head.parameters() if p.grad is not None])
@@ -80,12 +79,11 @@ class HeadAlone:
         """What the head is given for these images; None if its answer is not the net's."""
         seen: list[Tensor] = []
         hook = self.head.register_forward_pre_hook(lambda _, given: seen.append(given[0]))
-        try:
-            self.model.eval()
-            with self.choice.autocast(images.device):
+        self.model.eval()
+        with self.choice.autocast(images.device):
+            try:
                 outputs = logits(self.model(self.choice.layout(images)))
+            finally:
                 hook.remove()
-                alike = len(seen) == 1 and torch.equal(self.head(seen[0]), outputs)
-        finally:
-            hook.remove()
+            alike = len(seen) == 1 and torch.equal(self.head(seen[0]), outputs)
         return seen[0].detach() if alike else None

@@ -16,7 +16,29 @@ from hubel.models.head import body_of
 from hubel.training.plan import Decay, Momentum, Optimiser
 
 
-class MomentumSGD(torch.optim.Optimizer):
+class _Stepper(torch.optim.Optimizer):
+    """Steps group by group over the weights that have a gradient; `_update` says how."""
+
+    @overload
+    def step(self, closure: None = None) -> None: ...
+    @overload
+    def step(self, closure: Callable[[], float]) -> float: ...
+    @torch.no_grad()
+    def step(self, closure: Callable[[], float] | None = None) -> float | None:
+        if closure is not None:
+            raise ValueError(f"{type(self).__name__} takes no closure")
+        for group in self.param_groups:
+            weights = [w for w in group["params"] if w.grad is not None]
+            if weights:
+                gradients = [w.grad for w in weights]
+                self._update(weights, gradients, group)
+        return None
+
+    def _update(self, weights: list[Tensor], g: list[Tensor], group: dict[str, Any]) -> None:
+        raise NotImplementedError
+
+
+class MomentumSGD(_Stepper):
     """Stochastic gradient descent with the momentum forms that books and libraries use.
 
     ==========  ==============================================  ==========================
@@ -37,21 +59,6 @@ class MomentumSGD(torch.optim.Optimizer):
         self, params: Iterable[Any], lr: float, momentum: float = 0.9, form: Momentum = "nesterov"
     ) -> None:
         super().__init__(params, {"lr": lr, "momentum": momentum, "form": form})
-
-    @overload
-    def step(self, closure: None = None) -> None: ...
-    @overload
-    def step(self, closure: Callable[[], float]) -> float: ...
-    @torch.no_grad()
-    def step(self, closure: Callable[[], float] | None = None) -> float | None:
-        if closure is not None:
-            raise ValueError("MomentumSGD takes no closure")
-        for group in self.param_groups:
-            weights = [w for w in group["params"] if w.grad is not None]
-            if weights:
-                gradients = [w.grad for w in weights]
-                self._update(weights, gradients, group)
-        return None
 
     def _update(self, weights: list[Tensor], g: list[Tensor], group: dict[str, Any]) -> None:
         lr, mu, form = group["lr"], group["momentum"], group["form"]
@@ -78,7 +85,7 @@ class MomentumSGD(torch.optim.Optimizer):
         return state["v"]  # type: ignore[no-any-return]
 
 
-class DiagonalLM(torch.optim.Optimizer):
+class DiagonalLM(_Stepper):
     """Stochastic diagonal Levenberg-Marquardt: every weight steps as far as the loss is flat there.
 
     w <- w - lr g / (mu + h),  h the weight's curvature (LeCun et al. 1998, appendix C). `measured`
@@ -94,21 +101,9 @@ class DiagonalLM(torch.optim.Optimizer):
         for weight, h in curvature.items():
             self.state[weight]["h"] = h
 
-    @overload
-    def step(self, closure: None = None) -> None: ...
-    @overload
-    def step(self, closure: Callable[[], float]) -> float: ...
-    @torch.no_grad()
-    def step(self, closure: Callable[[], float] | None = None) -> float | None:
-        if closure is not None:
-            raise ValueError("DiagonalLM takes no closure")
-        for group in self.param_groups:
-            weights = [w for w in group["params"] if w.grad is not None]
-            if weights:
-                damped = torch._foreach_add([self.state[w]["h"] for w in weights], group["mu"])
-                gradients = [w.grad for w in weights]
-                torch._foreach_addcdiv_(weights, gradients, damped, value=-group["lr"])
-        return None
+    def _update(self, weights: list[Tensor], g: list[Tensor], group: dict[str, Any]) -> None:
+        damped = torch._foreach_add([self.state[w]["h"] for w in weights], group["mu"])
+        torch._foreach_addcdiv_(weights, g, damped, value=-group["lr"])
 
 
 def build_optimiser(

@@ -7,10 +7,8 @@ that stands in `engine/ops`, no autograd anywhere. Both leave the same gradients
 from __future__ import annotations
 
 import contextlib
-import functools
 from typing import Any, Protocol
 
-import torch
 from torch import Tensor, nn
 
 from hubel.engine.backprop import backpropagate
@@ -43,7 +41,7 @@ def make_pass(model: nn.Module, task: Classify, plan: Plan, choice: Choice, crew
 
 
 def _total(task: Classify, outputs: Any, t: Tensor, share: float) -> Tensor:
-    loss = functools.reduce(torch.add, task.loss(outputs, t).values())
+    loss = task.total(outputs, t)
     return loss if share == 1 else loss * share
 
 

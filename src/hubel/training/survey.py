@@ -6,9 +6,7 @@ them serves for the whole pass.
 
 from __future__ import annotations
 
-import functools
 from dataclasses import replace
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -35,14 +33,11 @@ def survey(
     order = torch.randperm(len(feed.rows), generator=generator(seed, "curvature", state.epoch))
     drawn = replace(feed, rows=feed.rows[order[:IMAGES]], batch=PIECE, shuffle=False)
 
-    def loss(outputs: Any, targets: Tensor) -> Tensor:
-        return functools.reduce(torch.add, task.loss(outputs, targets).values())
-
     seen = 0
     sums: dict[str, Tensor] = {}
     for batch in drawn.batches(state.epoch):
         seen += len(batch)
-        for name, h in curvature(state.model, batch.images, batch.targets, loss).items():
+        for name, h in curvature(state.model, batch.images, batch.targets, task.total).items():
             sums[name] = sums.get(name, torch.zeros_like(h)) + len(batch) * h
     means = {name: h / seen for name, h in sums.items()}
     crew.average(list(means.values()))

