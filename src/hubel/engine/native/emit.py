@@ -1,0 +1,400 @@
+"""A pen for LLVM's language: loops, vectors and arithmetic written as Python.
+
+    f = Function("double", [("x", PTR), ("rows", I64)], lanes=16)
+    with f.loop(0, f.arg("rows")) as row:
+        place = f.arg("x").at(row * 64)
+        f.store(f.load(place) * 2.0, place)
+    text = f.text()
+
+A `Value` knows its type and its name; `+`, `*` and their kin write one instruction each, on whole
+numbers, floats and vectors alike. Whole numbers that Python knows stay Python's: they are written
+into addresses as they are. Registers that live through loops stand in a `Registers` list.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import struct
+from collections.abc import Iterator, Sequence
+from typing import Union
+
+I1, I8, I16, I32, I64, F32, F64, PTR = "i1", "i8", "i16", "i32", "i64", "float", "double", "ptr"
+FLOATS = ("float", "double")
+
+Number = Union["Value", int, float]
+
+
+def vector(kind: str, lanes: int) -> str:
+    """The type of `lanes` numbers side by side."""
+    return f"<{lanes} x {kind}>"
+
+
+def scalar_of(kind: str) -> str:
+    """A vector's element type; a scalar's own."""
+    return kind.split(" x ")[1][:-1] if kind.startswith("<") else kind
+
+
+def lanes_of(kind: str) -> int:
+    """How many numbers a value of this type holds."""
+    return int(kind[1:].split(" x ", maxsplit=1)[0]) if kind.startswith("<") else 1
+
+
+def literal(kind: str, number: float) -> str:
+    """A constant as LLVM writes it; floats by their bits, as double (its rule for `float` too)."""
+    element = scalar_of(kind)
+    if element in FLOATS:
+        rounded = number if element == F64 else struct.unpack("f", struct.pack("f", number))[0]
+        word = f"0x{struct.unpack('Q', struct.pack('d', rounded))[0]:016X}"
+    elif element == I1:
+        word = "true" if number else "false"
+    else:
+        word = str(int(number))
+    if not kind.startswith("<"):
+        return word
+    return "<" + ", ".join([f"{element} {word}"] * lanes_of(kind)) + ">"
+
+
+class Value:
+    """One value of the function being written."""
+
+    __slots__ = ("f", "kind", "name")
+
+    def __init__(self, f: Function, kind: str, name: str) -> None:
+        self.f, self.kind, self.name = f, kind, name
+
+    def __add__(self, other: Number) -> Value:
+        return self if _is(other, 0) and not self.floats else self.f.binary("add", self, other)
+
+    def __radd__(self, other: Number) -> Value:
+        return self + other
+
+    def __sub__(self, other: Number) -> Value:
+        return self if _is(other, 0) and not self.floats else self.f.binary("sub", self, other)
+
+    def __rsub__(self, other: Number) -> Value:
+        return self.f.binary("sub", self.f.as_value(other, self.kind), self)
+
+    def __mul__(self, other: Number) -> Value:
+        return self if _is(other, 1) else self.f.binary("mul", self, other)
+
+    def __rmul__(self, other: Number) -> Value:
+        return self * other
+
+    def __truediv__(self, other: Number) -> Value:
+        return self.f.binary("div", self, other)
+
+    def __rtruediv__(self, other: Number) -> Value:
+        return self.f.binary("div", self.f.as_value(other, self.kind), self)
+
+    def __floordiv__(self, other: Number) -> Value:
+        """Of whole numbers at least 0."""
+        return self if _is(other, 1) else self.f.binary("udiv", self, other)
+
+    def __mod__(self, other: Number) -> Value:
+        """Of whole numbers at least 0."""
+        return self.f.binary("urem", self, other)
+
+    def __and__(self, other: Number) -> Value:
+        return self.f.binary("and", self, other)
+
+    def __or__(self, other: Number) -> Value:
+        return self.f.binary("or", self, other)
+
+    def __xor__(self, other: Number) -> Value:
+        return self.f.binary("xor", self, other)
+
+    def __lt__(self, other: Number) -> Value:
+        return self.f.compare("lt", self, other)
+
+    def __gt__(self, other: Number) -> Value:
+        return self.f.compare("gt", self, other)
+
+    def __le__(self, other: Number) -> Value:
+        return self.f.compare("le", self, other)
+
+    def __ge__(self, other: Number) -> Value:
+        return self.f.compare("ge", self, other)
+
+    def equals(self, other: Number) -> Value:
+        return self.f.compare("eq", self, other)
+
+    @property
+    def floats(self) -> bool:
+        return scalar_of(self.kind) in FLOATS
+
+    def at(self, offset: Value | int) -> Value:
+        """The address `offset` bytes on."""
+        if _is(offset, 0):
+            return self
+        word = offset.name if isinstance(offset, Value) else str(offset)
+        return self.f.make(PTR, f"getelementptr i8, ptr {self.name}, i64 {word}")
+
+
+def _is(number: Number, wanted: int) -> bool:
+    return isinstance(number, int) and number == wanted
+
+
+class Registers(list[Value]):
+    """Values that a loop carries from one turn to the next."""
+
+
+class Function:
+    """One function of the machine's, being written.
+
+    Args:
+        name: its symbol.
+        arguments: (name, type) of each; pointers never overlap where one of them is written.
+        lanes: floats in a vector.
+        gives: the type returned.
+        internal: whether only its own module calls it.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        arguments: Sequence[tuple[str, str]],
+        lanes: int,
+        gives: str = "void",
+        internal: bool = True,
+    ) -> None:
+        self.name, self.arguments, self.lanes, self.gives = name, arguments, lanes, gives
+        self.internal = internal
+        self.vec = vector(F32, lanes)
+        self.needs: set[str] = set()  # declarations of LLVM's own functions
+        self._lines: list[str] = []
+        self._count = 0
+        self._block = "entry"
+        self._known: dict[tuple[str, str], Value] = {}
+
+    # ---- values
+
+    def arg(self, name: str) -> Value:
+        return Value(self, dict(self.arguments)[name], f"%{name}")
+
+    def make(self, kind: str, words: str) -> Value:
+        """Write one instruction that gives a value."""
+        self._count += 1
+        name = f"%v{self._count}"
+        self._lines.append(f"  {name} = {words}")
+        return Value(self, kind, name)
+
+    def do(self, words: str) -> None:
+        """Write one instruction that gives none."""
+        self._lines.append(f"  {words}")
+
+    def constant(self, number: float, kind: str | None = None) -> Value:
+        """A constant; a vector of floats unless another type is named."""
+        kind = kind or self.vec
+        return Value(self, kind, literal(kind, number))
+
+    def as_value(self, number: Number, kind: str) -> Value:
+        return number if isinstance(number, Value) else self.constant(number, kind)
+
+    def binary(self, verb: str, a: Value, b: Number) -> Value:
+        b = self.as_value(b, a.kind)
+        if lanes_of(a.kind) != lanes_of(b.kind):
+            a, b = self._alike(a, b)
+        if a.floats:
+            return self.make(a.kind, f"f{verb} {a.kind} {a.name}, {b.name}")
+        word = verb if verb not in ("add", "sub", "mul") else f"{verb} nsw"
+        return self.make(a.kind, f"{word} {a.kind} {a.name}, {b.name}")
+
+    def _alike(self, a: Value, b: Value) -> tuple[Value, Value]:
+        if lanes_of(a.kind) == 1:
+            return self.spread(a, lanes_of(b.kind)), b
+        return a, self.spread(b, lanes_of(a.kind))
+
+    def compare(self, how: str, a: Value, b: Number) -> Value:
+        """lt, gt, le, ge, eq: false where a float is NaN; uno: true there; signed whole numbers."""
+        b = self.as_value(b, a.kind)
+        kind = vector(I1, lanes_of(a.kind)) if a.kind.startswith("<") else I1
+        if a.floats:
+            word = how if how == "uno" else f"o{how}"
+            return self.make(kind, f"fcmp {word} {a.kind} {a.name}, {b.name}")
+        word = how if how == "eq" else f"s{how}"
+        return self.make(kind, f"icmp {word} {a.kind} {a.name}, {b.name}")
+
+    def select(self, mask: Value, yes: Number, no: Number) -> Value:
+        kind = next(v.kind for v in (yes, no) if isinstance(v, Value))
+        y, n = self.as_value(yes, kind), self.as_value(no, kind)
+        return self.make(kind, f"select {mask.kind} {mask.name}, {kind} {y.name}, {kind} {n.name}")
+
+    def smaller(self, a: Number, b: Number) -> Number:
+        """Of two whole numbers."""
+        if isinstance(a, int) and isinstance(b, int):
+            return min(a, b)
+        a, b = self.as_value(a, I64), self.as_value(b, I64)
+        return self.select(a < b, a, b)
+
+    def larger(self, a: Number, b: Number) -> Number:
+        """Of two whole numbers."""
+        if isinstance(a, int) and isinstance(b, int):
+            return max(a, b)
+        a, b = self.as_value(a, I64), self.as_value(b, I64)
+        return self.select(a > b, a, b)
+
+    def convert(self, verb: str, a: Value, kind: str) -> Value:
+        """LLVM's casts: trunc, zext, sext, fptrunc, fpext, sitofp, fptosi, bitcast."""
+        return self.make(kind, f"{verb} {a.kind} {a.name} to {kind}")
+
+    def call(self, gives: str, name: str, *given: Value) -> Value:
+        """A function of LLVM's or of C's, declared on the way."""
+        self.needs.add(f"declare {gives} @{name}({', '.join(v.kind for v in given)})")
+        words = ", ".join(f"{v.kind} {v.name}" for v in given)
+        return self.make(gives, f"call {gives} @{name}({words})")
+
+    def run(self, name: str, *given: Value) -> None:
+        """Call a function of this module that gives nothing."""
+        self.do(f"call void @{name}({', '.join(f'{v.kind} {v.name}' for v in given)})")
+
+    def _own(self, verb: str, *given: Value) -> Value:
+        kind = given[0].kind
+        tag = f"v{lanes_of(kind)}f32" if kind.startswith("<") else {F32: "f32", F64: "f64"}[kind]
+        return self.call(kind, f"llvm.{verb}.{tag}", *given)
+
+    def fma(self, a: Value, b: Number, c: Value) -> Value:
+        """a b + c, rounded once."""
+        b = self.as_value(b, c.kind)
+        a = self.spread(a, lanes_of(c.kind)) if lanes_of(a.kind) < lanes_of(c.kind) else a
+        b = self.spread(b, lanes_of(c.kind)) if lanes_of(b.kind) < lanes_of(c.kind) else b
+        return self._own("fma", a, b, c)
+
+    def root(self, a: Value) -> Value:
+        return self._own("sqrt", a)
+
+    def nearest(self, a: Value) -> Value:
+        return self._own("rint", a)
+
+    def size_of(self, a: Value) -> Value:
+        return self._own("fabs", a)
+
+    # ---- vectors
+
+    def spread(self, a: Value, lanes: int | None = None) -> Value:
+        """A scalar in every lane."""
+        lanes = lanes or self.lanes
+        kind = vector(a.kind, lanes)
+        one = self.make(kind, f"insertelement {kind} poison, {a.kind} {a.name}, i64 0")
+        where = vector(I32, lanes)
+        return self.make(
+            kind, f"shufflevector {kind} {one.name}, {kind} poison, {where} zeroinitializer"
+        )
+
+    def shuffle(self, a: Value, b: Value, picks: Sequence[int]) -> Value:
+        """Lanes of a and, counted on, of b."""
+        kind = vector(scalar_of(a.kind), len(picks))
+        where = ", ".join(f"i32 {p}" for p in picks)
+        return self.make(
+            kind,
+            f"shufflevector {a.kind} {a.name}, {b.kind} {b.name}, <{len(picks)} x i32> <{where}>",
+        )
+
+    def lane(self, a: Value, place: int) -> Value:
+        return self.make(scalar_of(a.kind), f"extractelement {a.kind} {a.name}, i64 {place}")
+
+    def lane_sum(self, a: Value) -> Value:
+        """The sum over the lanes, pairwise: the same order on every machine."""
+        lanes = lanes_of(a.kind)
+        while lanes > 1:
+            lanes //= 2
+            low = self.shuffle(a, a, range(lanes))
+            a = low + self.shuffle(a, a, range(lanes, 2 * lanes))
+        return self.lane(a, 0)
+
+    def iota(self) -> Value:
+        """0, 1, 2, ... as i32."""
+        numbers = ", ".join(f"i32 {i}" for i in range(self.lanes))
+        return Value(self, vector(I32, self.lanes), f"<{numbers}>")
+
+    def first(self, count: Value) -> Value:
+        """The mask of the first `count` lanes (an i64 of any size)."""
+        top = self.smaller(self.larger(count, 0), self.lanes)
+        narrow = self.convert("trunc", self.as_value(top, I64), I32)
+        return self.iota() < self.spread(narrow)
+
+    # ---- memory
+
+    def load(self, place: Value, kind: str | None = None, align: int = 4) -> Value:
+        kind = kind or self.vec
+        return self.make(kind, f"load {kind}, ptr {place.name}, align {align}")
+
+    def store(self, value: Value, place: Value, align: int = 4) -> None:
+        self.do(f"store {value.kind} {value.name}, ptr {place.name}, align {align}")
+
+    def load_some(self, place: Value, mask: Value, rest: float = 0.0) -> Value:
+        """A vector of which only the masked lanes are read."""
+        name = f"llvm.masked.load.v{self.lanes}f32.p0"
+        self.needs.add(f"declare {self.vec} @{name}(ptr, {mask.kind}, {self.vec})")
+        others = literal(self.vec, rest)
+        words = f"ptr align 4 {place.name}, {mask.kind} {mask.name}, {self.vec} {others}"
+        return self.make(self.vec, f"call {self.vec} @{name}({words})")
+
+    def store_some(self, value: Value, place: Value, mask: Value) -> None:
+        name = f"llvm.masked.store.v{self.lanes}f32.p0"
+        self.needs.add(f"declare void @{name}({self.vec}, ptr, {mask.kind})")
+        self.do(
+            f"call void @{name}({value.kind} {value.name}, ptr align 4 {place.name}, "
+            f"{mask.kind} {mask.name})"
+        )
+
+    # ---- the way
+
+    @contextlib.contextmanager
+    def loop(
+        self, start: Number, end: Number, step: int = 1, carry: Registers | None = None
+    ) -> Iterator[Value]:
+        """`for i in range(start, end, step)`; `carry` goes through it and stands after it."""
+        self._count += 1
+        head, body, done = (f"{word}{self._count}" for word in ("head", "body", "done"))
+        begin, stop = self.as_value(start, I64), self.as_value(end, I64)
+        before = self._block
+        self.do(f"br label %{head}")
+        self._open(head)
+        place = len(self._lines)
+        self._lines.append("")  # the phis, known at the end
+        i = Value(self, I64, f"%i{self._count}")
+        entering = list(carry or ())
+        if carry is not None:
+            for slot, value in enumerate(entering):
+                self._count += 1
+                carry[slot] = Value(self, value.kind, f"%v{self._count}")
+        turning = list(carry or ())
+        more = i < stop
+        self.do(f"br i1 {more.name}, label %{body}, label %{done}")
+        self._open(body)
+        yield i
+        following = i + step
+        came, goes = f"%{before}", f"%{self._block}"
+        pairs = [(i, begin, following), *zip(turning, entering, carry or (), strict=True)]
+        phis = [
+            f"  {phi.name} = phi {phi.kind} [ {old.name}, {came} ], [ {new.name}, {goes} ]"
+            for phi, old, new in pairs
+        ]
+        self._lines[place] = "\n".join(phis)
+        self.do(f"br label %{head}")
+        self._open(done)
+        if carry is not None:
+            carry[:] = turning
+
+    @contextlib.contextmanager
+    def when(self, true: Value) -> Iterator[None]:
+        """`if true:`, for work that leaves no value."""
+        self._count += 1
+        then, after = f"then{self._count}", f"after{self._count}"
+        self.do(f"br i1 {true.name}, label %{then}, label %{after}")
+        self._open(then)
+        yield
+        self.do(f"br label %{after}")
+        self._open(after)
+
+    def _open(self, label: str) -> None:
+        self._lines.append(f"{label}:")
+        self._block = label
+
+    def text(self, returns: Value | None = None) -> str:
+        """The whole function."""
+        given = ", ".join(f"{kind} %{name}" for name, kind in self.arguments)
+        last = "ret void" if returns is None else f"ret {returns.kind} {returns.name}"
+        scope = "internal " if self.internal else ""
+        head = f"define {scope}{self.gives} @{self.name}({given}) #0 {{\nentry:"
+        return "\n".join([head, *self._lines, f"  {last}", "}"])

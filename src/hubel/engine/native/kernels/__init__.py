@@ -1,0 +1,1 @@
+"""The kernels: each writes one function of machine code for one shape."""

@@ -1,0 +1,137 @@
+"""From the threads' partial gradients to one gradient, and from the gradient to new weights."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from hubel.engine.native.emit import F32, F64, I32, I64, PTR, Function, Registers, Value
+from hubel.engine.native.machine import Machine
+
+
+@dataclass(frozen=True)
+class Reduce:
+    """g[i] = sum over threads of their partial sums; |g|^2 is added to `norm`.
+
+    Attributes:
+        kind: how the partial sums stand: "lanes" (a vector each), "packed" (one float each, where
+            `order` says), "rows" (of `row` floats, padded to `padded`), "ready" (in g already).
+    """
+
+    kind: str
+    row: int = 1
+    padded: int = 1
+
+
+def write_reduce(name: str, spec: Reduce, machine: Machine) -> Function:
+    """void (parts, bytes to the next thread's, threads, order, g, norm, first, past the last)."""
+    arguments = [
+        ("parts", PTR), ("apart", I64), ("threads", I64), ("order", PTR), ("g", PTR),
+        ("norm", PTR), ("i0", I64), ("i1", I64),
+    ]  # fmt: skip
+    f = Function(name, arguments, machine.lanes)
+    norm = Registers([f.load(f.arg("norm"), F64, 8)])
+    with f.loop(f.arg("i0"), f.arg("i1"), carry=norm) as i:
+        at = f.arg("g").at(i * 4)
+        if spec.kind == "ready":
+            value = f.load(at, F32)
+        else:
+            value = _gathered(f, spec, i, machine)
+            f.store(value, at)
+        wide = f.convert("fpext", value, F64)
+        norm[0] = norm[0] + wide * wide
+    f.store(norm[0], f.arg("norm"), 8)
+    return f
+
+
+def _gathered(f: Function, spec: Reduce, i: Value, machine: Machine) -> Value:
+    if spec.kind == "lanes":
+        place = i * machine.vector
+        total = Registers([f.constant(0.0)])
+        with f.loop(0, f.arg("threads"), carry=total) as t:
+            total[0] = total[0] + f.load(f.arg("parts").at(t * f.arg("apart") + place))
+        return f.lane_sum(total[0])
+    if spec.kind == "packed":
+        place = f.convert("sext", f.load(f.arg("order").at(i * 4), I32), I64) * 4
+    else:
+        place = ((i // spec.row) * spec.padded + i % spec.row) * 4
+    total = Registers([f.constant(0.0, F32)])
+    with f.loop(0, f.arg("threads"), carry=total) as t:
+        total[0] = total[0] + f.load(f.arg("parts").at(t * f.arg("apart") + place), F32)
+    return total[0]
+
+
+@dataclass(frozen=True)
+class Update:
+    """One optimiser step on the weights [first, past the last).
+
+    Attributes:
+        kind: "velocity", "average", "nesterov", "pytorch" (SGD's four forms, see
+            `training/optimiser.py`) or "adam".
+        decay: "l2", "decoupled" or "none".
+    """
+
+    kind: str
+    decay: str
+
+
+FIGURES = ("rate", "momentum", "decay", "beta2", "eps", "warm1", "warm2")
+"""What an update is told: learning rate, momentum (Adam: beta1), weight decay, and Adam's beta2,
+eps, 1 - beta1^t, sqrt(1 - beta2^t)."""
+
+
+def write_update(name: str, spec: Update, machine: Machine) -> Function:
+    """void (weights, gradient, first state, second state, figures f32, clip: what the gradient is
+    multiplied by, first, past the last)."""
+    words = ("w", "g", "v", "s", "figures")
+    arguments = [*((w, PTR) for w in words), ("clip", F32), ("i0", I64), ("i1", I64)]
+    f = Function(name, arguments, machine.lanes)
+    clip = f.spread(f.arg("clip"))
+    figures = {
+        word: f.spread(f.load(f.arg("figures").at(4 * n), F32)) for n, word in enumerate(FIGURES)
+    }
+    with f.loop(f.arg("i0"), f.arg("i1"), machine.lanes) as i:
+        there = f.first(f.arg("i1") - i)
+        places = {word: f.arg(word).at(i * 4) for word in words[:4]}
+        w = f.load_some(places["w"], there)
+        g = f.load_some(places["g"], there) * clip
+        if spec.decay == "l2":
+            g = f.fma(figures["decay"], w, g)
+        elif spec.decay == "decoupled":
+            w = w * (1.0 - figures["rate"] * figures["decay"])
+        v = f.load_some(places["v"], there)
+        if spec.kind == "adam":
+            s = f.load_some(places["s"], there)
+            w, v, s = _adam(f, figures, w, g, v, s)
+            f.store_some(s, places["s"], there)
+        else:
+            w, v = _momentum(spec.kind, f, figures, w, g, v)
+        f.store_some(v, places["v"], there)
+        f.store_some(w, places["w"], there)
+    return f
+
+
+def _momentum(
+    kind: str, f: Function, figures: dict[str, Value], w: Value, g: Value, v: Value
+) -> tuple[Value, Value]:
+    rate, mu = figures["rate"], figures["momentum"]
+    if kind == "average":
+        v = mu * v + g * (1.0 - mu)
+        return w - rate * v, v
+    if kind == "pytorch":
+        v = mu * v + g
+        return w - rate * v, v
+    v = mu * v - rate * g
+    if kind == "velocity":
+        return w + v, v
+    return w + mu * v - rate * g, v
+
+
+def _adam(
+    f: Function, figures: dict[str, Value], w: Value, g: Value, v: Value, s: Value
+) -> tuple[Value, Value, Value]:
+    """Kingma & Ba 2015, as `torch.optim.Adam` orders it."""
+    beta1, beta2 = figures["momentum"], figures["beta2"]
+    v = v + (g - v) * (1.0 - beta1)
+    s = s * beta2 + g * g * (1.0 - beta2)
+    below = f.root(s) / figures["warm2"] + figures["eps"]
+    return w - figures["rate"] / figures["warm1"] * (v / below), v, s

@@ -1,0 +1,248 @@
+"""The convolution's other way back: the gradient of its weight.
+
+    dw[o][i][kh][kw] = sum over images, h, w of  dy[o][h][w] x[i][row(h, kh)][column(w, kw)]
+
+A block of weights stands in registers, each as a vector whose lanes are the partial sums of as many
+images. Each thread adds to sums of its own, `g`: as vectors (C_out, C_in / groups, KH, KW, lanes)
+where there are few weights, else added up over the lanes at once, block after block as they are met
+(`packing` says which weight stands where).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from hubel.engine.native.emit import I64, PTR, Function, Registers, Value
+from hubel.engine.native.kernels.axis import Axis, runs
+from hubel.engine.native.kernels.blocks import LATENCY, parts
+from hubel.engine.native.machine import Machine
+
+
+@dataclass(frozen=True)
+class WeightGradient:
+    """One shape of it; strides of maps in bytes, as in `Correlate`.
+
+    Attributes:
+        cin, cout: channels of a group, read forward and written forward.
+        packed: add up over the lanes at once.
+    """
+
+    cin: int
+    cout: int
+    groups: int
+    rows: Axis
+    columns: Axis
+    x_plane: int
+    x_row: int
+    y_plane: int
+    y_row: int
+    packed: bool
+
+
+def block_of(spec: WeightGradient, machine: Machine) -> tuple[int, int]:
+    """Channels out and in of a block: as few loads for a product as fit in the registers."""
+    taps, most = spec.columns.kernel, machine.accumulators
+    best, least = (1, 1), float("inf")
+    for o in range(1, spec.cout + 1):
+        for i in range(1, spec.cin + 1):
+            if o * i * taps > most and (o, i) != (1, 1):
+                break
+            cost = 0.0
+            for p, n in parts(spec.cout, o):
+                for q, m in parts(spec.cin, i):
+                    cost += n * m * max(p * q * taps, p + q * taps, 2.0 * LATENCY)
+            if cost < least:
+                best, least = (o, i), cost
+    return best
+
+
+def blocks(spec: WeightGradient, machine: Machine) -> Iterator[tuple[int, int, int, int, int]]:
+    """(group, first out, how many, first in, how many), in the kernel's own order."""
+    o, i = block_of(spec, machine)
+    for group in range(spec.groups):
+        for first_out in range(0, spec.cout, o):
+            for first_in in range(0, spec.cin, i):
+                yield (
+                    group, first_out, min(o, spec.cout - first_out),
+                    first_in, min(i, spec.cin - first_in),
+                )  # fmt: skip
+
+
+def packed_size(block: tuple[int, int], spec: WeightGradient, machine: Machine) -> int:
+    """Floats that one packed block of one kernel row takes: whole vectors."""
+    sums = block[0] * block[1] * spec.columns.kernel
+    return -(-sums // machine.lanes) * machine.lanes
+
+
+def packing(spec: WeightGradient, machine: Machine) -> list[int]:
+    """For each weight, in PyTorch's order, its place in `g`, packed."""
+    kh, kw = spec.rows.kernel, spec.columns.kernel
+    where = [0] * (spec.groups * spec.cout * spec.cin * kh * kw)
+    lanes, start = machine.lanes, 0
+    order = folded_order(lanes)
+    for group, out, outs, first, ins in blocks(spec, machine):
+        for row in range(kh):
+            for o in range(outs):
+                for i in range(ins):
+                    for k in range(kw):
+                        slot = (o * ins + i) * kw + k
+                        place = start + slot // lanes * lanes + order[slot % lanes]
+                        channel = (group * spec.cout + out + o) * spec.cin + first + i
+                        where[(channel * kh + row) * kw + k] = place
+            start += packed_size((outs, ins), spec, machine)
+    return where
+
+
+def packed_floats(spec: WeightGradient, machine: Machine) -> int:
+    """Floats of the whole packed sum."""
+    return sum(
+        spec.rows.kernel * packed_size((outs, ins), spec, machine)
+        for _, _, outs, _, ins in blocks(spec, machine)
+    )
+
+
+def write_weight_gradient(name: str, spec: WeightGradient, machine: Machine) -> Function:
+    """void (x, dy, g, first row, past the last row), rows of dy."""
+    arguments = [("x", PTR), ("dy", PTR), ("g", PTR), ("r0", I64), ("r1", I64)]
+    f = Function(name, arguments, machine.lanes)
+    _Writer(f, spec, machine).write()
+    return f
+
+
+class _Writer:
+    def __init__(self, f: Function, spec: WeightGradient, machine: Machine) -> None:
+        self.f, self.spec, self.machine = f, spec, machine
+
+    def write(self) -> None:
+        f, spec = self.f, self.spec
+        ob, ib = block_of(spec, self.machine)
+        kh = spec.rows.kernel
+        packed_out = sum(  # bytes of the packed sums of one block of outputs
+            n * kh * 4 * packed_size((ob, s), spec, self.machine) for s, n in parts(spec.cin, ib)
+        )
+        group_bytes = packed_floats(spec, self.machine) // spec.groups * 4
+        with f.loop(0, spec.groups) as group:
+            x = f.arg("x").at(group * (spec.cin * spec.x_plane))
+            dy = f.arg("dy").at(group * (spec.cout * spec.y_plane))
+            done = 0
+            for size, count in parts(spec.cout, ob):
+                with f.loop(0, count) as number:
+                    out = number * size + done
+                    packed = group * group_bytes + (number * packed_out + done // ob * packed_out)
+                    self._inputs(group, out, size, ib, x, dy, packed)
+                done += size * count
+
+    def _inputs(
+        self, group: Value, out: Value, outs: int, ib: int, x: Value, dy: Value, packed: Value
+    ) -> None:
+        f, spec = self.f, self.spec
+        done = 0
+        for size, count in parts(spec.cin, ib):
+            each = packed_size((outs, size), spec, self.machine) * 4
+            before = (
+                sum(
+                    packed_size((outs, s), spec, self.machine) * 4 * n * spec.rows.kernel
+                    for s, n in parts(spec.cin, ib)
+                    if s != size
+                )
+                if done
+                else 0
+            )
+            with f.loop(0, count) as number:
+                first = number * size + done
+                with f.loop(0, spec.rows.kernel) as kh:
+                    sums = Registers([f.constant(0.0)] * (outs * size * spec.columns.kernel))
+                    self._rows(
+                        sums, x.at(first * spec.x_plane), dy.at(out * spec.y_plane), kh, outs, size
+                    )
+                    if spec.packed:
+                        place = packed + before + (number * spec.rows.kernel + kh) * each
+                        self._add_packed(sums, place)
+                    else:
+                        self._add_lanes(sums, group, out, first, kh, outs, size)
+            done += size * count
+
+    def _rows(self, sums: Registers, x: Value, dy: Value, kh: Value, outs: int, ins: int) -> None:
+        f, spec, axis = self.f, self.spec, self.spec.rows
+        shift = kh * axis.dilation - axis.padding  # row read = h S + shift
+        s = axis.stride
+        low = f.larger(f.arg("r0"), (f.larger(0, 0 - shift) + (s - 1)) // s)
+        high = f.smaller(f.arg("r1"), (f.larger(0, axis.n_in - shift) + (s - 1)) // s)
+        with f.loop(low, high, carry=sums) as h:
+            line = x.at((h * s + shift) * spec.x_row)
+            mine = dy.at(h * spec.y_row)
+            for run in runs(spec.columns, 1):
+                with f.loop(0, run.count, carry=sums) as w:
+                    self._products(
+                        sums,
+                        line.at((w * run.step + run.base) * self.machine.vector),
+                        mine.at((w + run.start) * self.machine.vector),
+                        run.reads[0], outs, ins,
+                    )  # fmt: skip
+
+    def _products(
+        self,
+        sums: Registers,
+        x: Value,
+        dy: Value,
+        reads: tuple[int | None, ...],
+        outs: int,
+        ins: int,
+    ) -> None:
+        f, spec = self.f, self.spec
+        slopes = [f.load(dy.at(o * spec.y_plane)) for o in range(outs)]
+        for i in range(ins):
+            for k, place in enumerate(reads):
+                if place is None:
+                    continue
+                value = f.load(x.at(i * spec.x_plane + place * self.machine.vector))
+                for o, slope in enumerate(slopes):
+                    slot = (o * ins + i) * len(reads) + k
+                    sums[slot] = f.fma(slope, value, sums[slot])
+
+    def _add_lanes(
+        self,
+        sums: Registers,
+        group: Value,
+        out: Value,
+        first: Value,
+        kh: Value,
+        outs: int,
+        ins: int,
+    ) -> None:
+        f, spec = self.f, self.spec
+        taps = spec.columns.kernel
+        for o in range(outs):
+            for i in range(ins):
+                channel = ((group * spec.cout + out) + o) * spec.cin + first + i
+                row = (channel * spec.rows.kernel + kh) * taps
+                for k in range(taps):
+                    place = f.arg("g").at((row + k) * self.machine.vector)
+                    f.store(f.load(place) + sums[(o * ins + i) * taps + k], place)
+
+    def _add_packed(self, sums: Registers, place: Value) -> None:
+        f, lanes = self.f, self.machine.lanes
+        for start in range(0, len(sums), lanes):
+            some = list(sums[start : start + lanes])
+            some += [f.constant(0.0)] * (lanes - len(some))
+            at = f.arg("g").at(place + start * 4)
+            f.store(f.load(at) + folded(f, some), at)
+
+
+def folded(f: Function, vectors: list[Value]) -> Value:
+    """As many vectors as lanes, each added up over its lanes: one vector, in `folded_order`."""
+    lanes = f.lanes
+    while len(vectors) > 1:
+        even = list(range(0, 2 * lanes, 2))
+        odd = list(range(1, 2 * lanes, 2))
+        vectors = [
+            f.shuffle(a, b, even) + f.shuffle(a, b, odd)
+            for a, b in zip(vectors[::2], vectors[1::2], strict=True)
+        ]
+    return vectors[0]
+
+
+def folded_order(lanes: int) -> list[int]:
+    """In which lane `folded` leaves the sum of vector i."""
+    return list(range(lanes))

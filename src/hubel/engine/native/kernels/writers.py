@@ -1,0 +1,64 @@
+"""Which function writes the kernel that a description asks for."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from hubel.engine.native.kernels.correlate import Correlate, write_correlate
+from hubel.engine.native.kernels.dense import (
+    BiasGradient,
+    DenseGradient,
+    write_bias_gradient,
+    write_dense_gradient,
+)
+from hubel.engine.native.kernels.loss import CrossEntropy, write_cross_entropy
+from hubel.engine.native.kernels.move import (
+    Copy,
+    Fill,
+    Pack,
+    Unpack,
+    write_copy,
+    write_fill,
+    write_pack,
+    write_unpack,
+)
+from hubel.engine.native.kernels.norm import (
+    Figures,
+    FiguresBack,
+    FixedFigures,
+    NormBack,
+    Sums,
+    write_figures,
+    write_figures_back,
+    write_fixed_figures,
+    write_norm_back,
+    write_sums,
+)
+from hubel.engine.native.kernels.pointwise import (
+    Pointwise,
+    PointwiseBack,
+    write_pointwise,
+    write_pointwise_back,
+)
+from hubel.engine.native.kernels.pool import (
+    Pool,
+    PoolBack,
+    Whole,
+    WholeBack,
+    write_pool,
+    write_pool_back,
+    write_whole,
+    write_whole_back,
+)
+from hubel.engine.native.kernels.update import Reduce, Update, write_reduce, write_update
+from hubel.engine.native.kernels.weight_gradient import WeightGradient, write_weight_gradient
+
+WRITERS: dict[type, Any] = {
+    BiasGradient: write_bias_gradient, Copy: write_copy, Correlate: write_correlate,
+    CrossEntropy: write_cross_entropy, DenseGradient: write_dense_gradient, Figures: write_figures,
+    FiguresBack: write_figures_back, Fill: write_fill, FixedFigures: write_fixed_figures,
+    NormBack: write_norm_back, Pack: write_pack, Pointwise: write_pointwise,
+    PointwiseBack: write_pointwise_back, Pool: write_pool, PoolBack: write_pool_back,
+    Reduce: write_reduce, Sums: write_sums, Unpack: write_unpack, Update: write_update,
+    WeightGradient: write_weight_gradient, Whole: write_whole, WholeBack: write_whole_back,
+}  # fmt: skip

@@ -1,0 +1,145 @@
+"""Convolutions and transposed convolutions, with the ReLU and pooling they took in."""
+
+from __future__ import annotations
+
+from hubel.engine.native.graph import Node
+from hubel.engine.native.kernels.axis import Axis
+from hubel.engine.native.kernels.correlate import Correlate
+from hubel.engine.native.kernels.dense import BiasGradient
+from hubel.engine.native.kernels.pointwise import Pointwise, PointwiseBack
+from hubel.engine.native.kernels.pool import Pool, PoolBack, covers_once
+from hubel.engine.native.kernels.weight_gradient import WeightGradient, packed_floats, packing
+from hubel.engine.native.plan import ZEROS, Argument, Buffer, Now, Weight
+from hubel.engine.native.planner import Planner
+
+LANE_WEIGHTS = 4096  # up to so many weights each keeps a vector of partial sums
+
+
+def _axes(p: Planner, node: Node) -> tuple[Axis, Axis]:
+    o = node.options
+    shape_in = p.graph.shapes[node.inputs[0]]
+    kernel = p.weights[node.weights["weight"]][2:]
+    outs = _conv_out(p, node)
+    if node.kind == "conv_transposed":
+        shape_in, outs = (0, *outs), shape_in[1:]
+    return tuple(
+        Axis(shape_in[a + 1], outs[a], kernel[a], o["stride"][a], o["padding"][a], o["dilation"][a])
+        for a in (0, 1)
+    )  # type: ignore[return-value]
+
+
+def _conv_out(p: Planner, node: Node) -> tuple[int, int]:
+    """Rows and columns before pooling."""
+    return p.graph.shapes[node.options.get("inner", node.output)][1:]
+
+
+def conv(p: Planner, node: Node) -> bool:
+    """Forward: one kernel, its tail and the sums of a norm behind it included. True where it sums."""
+    v, o = p.machine.vector, node.options
+    (cin, _, wi), (cout, h, w) = p.graph.shapes[node.inputs[0]], p.graph.shapes[node.output]
+    rows, columns = _axes(p, node)
+    groups, taps = o["groups"], rows.kernel * columns.kernel
+    norms = [n for n in p.norms_of(node.output) if p.batch_statistics(n)]
+    summed, pool = bool(norms), o.get("pool", False)
+    if node.kind == "conv_transposed":
+        rows, columns = rows.back(), columns.back()
+        strides = (taps, cout // groups * taps)
+    else:
+        strides = (cin // groups * taps, taps)
+    spec = Correlate(
+        cin // groups, cout // groups, groups, rows, columns, *strides,
+        rows.n_in * wi * v, wi * v, v, h * w * v, w * v, v,
+        bias="bias" in node.weights, relu=o.get("relu", False), sums=summed, pool=pool,
+    )  # fmt: skip
+    y = p.new_value(node.output)
+    extra: Argument = 0
+    if pool:
+        extra = p.kept[node.output, "which"] = Buffer(y.elements, bytes_=True)
+    elif summed:
+        extra = p.sums_of(norms[0])
+    p.widest = max(p.widest, columns.n_in)
+    p.call(
+        spec, p.values[node.inputs[0]], Weight(node.weights["weight"]), bias(node), y, extra,
+        p.shift_of(norms[0]) if summed else 0, p.present, ZEROS, 0, h,
+    )  # fmt: skip
+    return summed
+
+
+def bias(node: Node) -> Argument:
+    return Weight(node.weights["bias"]) if "bias" in node.weights else 0
+
+
+def conv_back(p: Planner, node: Node) -> None:
+    """Back through the tail, then the gradients of bias, weight and input."""
+    v, o = p.machine.vector, node.options
+    (cin, hi, wi), (cout, _, _) = p.graph.shapes[node.inputs[0]], p.graph.shapes[node.output]
+    ho, wo = _conv_out(p, node)
+    dy = through_tail(p, node, cout, ho, wo)
+    bias_back(p, node, dy, cout, ho * wo)
+    rows, columns = _axes(p, node)
+    groups, taps = o["groups"], rows.kernel * columns.kernel
+    name = node.weights["weight"]
+    x = p.values[node.inputs[0]]
+    turned = node.kind == "conv_transposed"
+    if name in p.learns:
+        # a transposed convolution's weight stands as its adjoint's, which reads y and writes x
+        c, k = (cout, cin) if turned else (cin, cout)
+        spec = WeightGradient(
+            c // groups, k // groups, groups, rows, columns,
+            *((ho * wo * v, wo * v, hi * wi * v, wi * v) if turned
+              else (hi * wi * v, wi * v, ho * wo * v, wo * v)),
+            packed=_count(p, name) > LANE_WEIGHTS,
+        )  # fmt: skip
+        if spec.packed:
+            g = p.packed_part(name, packing(spec, p.machine), packed_floats(spec, p.machine))
+        else:
+            g = p.lane_part(name, _count(p, name))
+        p.call(spec, *((dy, x) if turned else (x, dy)), g, 0, rows.n_out)
+    if node.inputs[0] not in p.wanted:
+        return
+    if turned:
+        strides = (cout // groups * taps, taps)
+    else:
+        rows, columns = rows.back(), columns.back()
+        strides = (taps, cin // groups * taps)
+    dx, add = p.contribute(node.inputs[0])
+    spec_back = Correlate(
+        cout // groups, cin // groups, groups, rows, columns, *strides,
+        ho * wo * v, wo * v, v, hi * wi * v, wi * v, v, add=add,
+    )  # fmt: skip
+    p.call(spec_back, dy, Weight(name), 0, dx, 0, 0, 0, ZEROS, 0, hi)
+
+
+def through_tail(p: Planner, node: Node, c: int, h: int, w: int) -> Buffer:
+    """The gradient of what the convolution itself gives, before its pooling and its ReLU."""
+    dy, own = p.taken(node.output)
+    if node.options.get("pool"):
+        full = Buffer(c * h * w)
+        pool = Pool("max", c, Axis(h, h // 2, 2, 2), Axis(w, w // 2, 2, 2))
+        back = PoolBack(pool, add=False)
+        if not covers_once(pool):
+            p.clear(full)
+        p.call(back, dy, full, p.kept[node.output, "which"], 0, h // 2)
+        return full
+    if node.options.get("relu"):
+        masked = dy if own else Buffer(dy.elements)
+        shape = Pointwise(c, h, w, (("leaf", 0), ("relu", 0)))
+        p.call(
+            PointwiseBack(shape, ((0, False),)), dy, Now("seed"), Now("first"),
+            p.values[node.output], masked, 0, h,
+        )  # fmt: skip
+        return masked
+    return dy
+
+
+def bias_back(p: Planner, node: Node, dy: Buffer, channels: int, size: int) -> None:
+    name = node.weights.get("bias")
+    if name in p.learns:
+        p.call(BiasGradient(channels, size), dy, p.lane_part(str(name), channels))
+
+
+def _count(p: Planner, name: str) -> int:
+    total = 1
+    for n in p.weights[name]:
+        total *= n
+    return total

@@ -1,0 +1,165 @@
+"""From a graph to a plan: which kernel runs when, and where its numbers stand.
+
+A tile is as many images as a vector has lanes; a map of a tile is (C, H, W, lanes). Each thread
+carries its tiles through the kernels one tile at a time, so that what one kernel writes the next
+finds in the nearest cache. Only where something is summed over the whole batch, batch norm's
+statistics, do all threads wait for each other: there one `Phase` ends and another begins.
+
+Maps that live within a stretch of kernels stand in the thread's own memory, written over tile
+after tile; those that must last stand in the tile's. Whatever is no longer read gives its place
+to others.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from hubel.engine.native.kernels.update import Reduce
+from hubel.engine.native.machine import Machine
+
+
+class Buffer:
+    """A map of one tile: so many vectors (or, `bytes`, so many bytes a lane)."""
+
+    def __init__(self, elements: int, bytes_: bool = False) -> None:
+        self.elements, self.bytes = elements, bytes_
+        self.first: int | None = None  # calls between which it must keep its place
+        self.last = -1
+        self.runs: set[int] = set()
+        self.lasting = False
+        self.offset = 0
+
+    def size(self, machine: Machine) -> int:
+        """Bytes, in whole cache lines."""
+        lane = 1 if self.bytes else 4
+        return -(-self.elements * machine.lanes * lane // 64) * 64
+
+
+# What a kernel is given, beside whole numbers and buffers.
+
+
+@dataclass(frozen=True)
+class At:
+    """A place within a buffer, so many bytes on."""
+
+    buffer: Buffer
+    offset: int
+
+
+@dataclass(frozen=True)
+class Weight:
+    """A parameter or buffer of the net."""
+
+    name: str
+
+
+@dataclass(frozen=True)
+class Gradient:
+    """Where a parameter's gradient goes."""
+
+    name: str
+
+
+@dataclass(frozen=True)
+class Mine:
+    """A place in the thread's own memory; `by_tile` bytes further for each tile at work."""
+
+    offset: int
+    by_tile: int = 0
+
+
+@dataclass(frozen=True)
+class Shared:
+    """A place in the memory that all threads share."""
+
+    offset: int
+
+
+@dataclass(frozen=True)
+class Now:
+    """What is known only as the step runs.
+
+    images, labels, shares, logits: where the tile's stand; first: its first image's number;
+    there: how many images it has; scale: what an image weighs; seed; n: images in all;
+    threads, apart: how many, and the bytes between their memories; low, high: the thread's part of
+    a range of `of`.
+    """
+
+    what: str
+    of: int = 0
+
+
+ZEROS = Mine(-1)  # a row of zeros, placed with everything else
+SCRATCH = -2
+
+Argument = Buffer | At | Weight | Gradient | Mine | Shared | Now | int
+Spec = Any  # one of the kernels' frozen descriptions
+LateSpec = Callable[[int, int], Spec]  # from the bytes between tiles, and tiles at work
+
+
+@dataclass
+class Call:
+    """One kernel's run. `together`: once for all tiles at work, its spec made for their number."""
+
+    spec: Spec | LateSpec
+    arguments: tuple[Argument, ...]
+    together: bool = False
+
+
+@dataclass
+class Phase:
+    """What is done to every tile, then, after all threads have met, what is done once."""
+
+    calls: list[Call]
+    after: list[Call]
+
+
+@dataclass(frozen=True)
+class Part:
+    """A parameter's partial gradients: how they stand in each thread's memory."""
+
+    name: str
+    spec: Reduce
+    offset: int
+    count: int
+    order: tuple[int, ...] = ()
+
+
+@dataclass
+class Plan:
+    """Everything that the machine code is made from.
+
+    Attributes:
+        phases: in order; with `tiles` > 1 there is but one.
+        tiles: tiles that a thread has at work together.
+        tile_bytes, thread_bytes, shared_bytes: sizes of the three memories.
+        classes: logits of an image.
+    sums: bytes at the start of a thread's memory that each step begins with zeros.
+        totals, norm, present: in the thread's memory: loss and hits, squared gradient norm, and 1
+        or 0 for each lane of the tile at hand.
+    parts: the gradients.
+    """
+
+    phases: list[Phase]
+    tiles: int
+    tile_bytes: int
+    thread_bytes: int
+    shared_bytes: int
+    sums: int
+    classes: int
+    totals: Mine
+    norm: Mine
+    present: Mine
+    parts: list[Part]
+
+
+@dataclass(frozen=True)
+class Aim:
+    """What a step is for: the loss it goes down, or, without `loss`, the outputs alone."""
+
+    loss: bool
+    smoothing: float = 0.0
+    shares: bool = False
+    backward: bool = True

@@ -1,0 +1,160 @@
+"""The whole plan of a step: the images in, every node forward, the loss, every node back; and then
+a place for every buffer."""
+
+from __future__ import annotations
+
+from hubel.engine.native.graph import Graph
+from hubel.engine.native.kernels.loss import CrossEntropy
+from hubel.engine.native.kernels.move import Pack, Unpack
+from hubel.engine.native.lower import backward, forward
+from hubel.engine.native.machine import Machine
+from hubel.engine.native.plan import (
+    SCRATCH,
+    ZEROS,
+    Aim,
+    Argument,
+    At,
+    Buffer,
+    Mine,
+    Now,
+    Phase,
+    Plan,
+)
+from hubel.engine.native.planner import Planner
+
+
+def make_plan(
+    graph: Graph,
+    weights: dict[str, tuple[int, ...]],
+    learns: set[str],
+    machine: Machine,
+    aim: Aim,
+    cache: int,
+) -> Plan:
+    """The plan of one step.
+
+    Args:
+        graph: joined.
+        weights: shapes of all parameters and buffers.
+        learns: the parameters that get gradients.
+        cache: bytes of a core's own cache.
+
+    Raises `NotCovered`.
+    """
+    p = Planner(graph, weights, learns if aim.backward else set(), machine)
+    p.fix_figures()
+    image = p.new_value(graph.image)
+    p.widest = max(p.size(graph.image), p.size(graph.logits)) // machine.lanes + 1
+    p.call(Pack(p.size(graph.image)), Now("images"), Now("there"), image, ZEROS)
+    p.note_value(graph.image)
+    for node in graph.nodes:
+        forward(p, node)
+    classes = p.size(graph.logits)
+    logits = p.values[graph.logits]
+    p.call(Unpack(classes, classes, padded=False), logits, Now("there"), Now("logits"))
+    if aim.loss:
+        labels: Argument = Now("labels")
+        if aim.shares:
+            labels = Buffer(classes)
+            p.call(Pack(classes), Now("shares", classes), Now("there"), labels, ZEROS)
+        buffer, _ = p.contribute(graph.logits)
+        spec = CrossEntropy(classes, aim.smoothing, aim.shares, aim.backward)
+        p.call(spec, logits, labels, Now("there"), Now("scale"), buffer, p.totals)
+    if aim.backward:
+        for node in reversed(graph.nodes):
+            if node.output in p.gradients:
+                backward(p, node)
+    p.cut()
+    if p.calls:
+        p.phases.append(Phase(p.calls, []))
+    return _placed(p, cache)
+
+
+# ---- places
+
+
+def _placed(p: Planner, cache: int) -> Plan:
+    single = sum(bool(phase.calls) for phase in p.phases) == 1
+    _lifetimes(p, single)
+    zero_bytes = -(-(p.widest + 1) * p.machine.vector // 64) * 64
+    sums = p.sums
+    thread = sums + zero_bytes + p.scratch
+    buffers = _buffers(p)
+    brief = [b for b in buffers if not b.lasting]
+    thread += _pack(brief, p.machine, thread)
+    tile = _pack([b for b in buffers if b.lasting], p.machine, 0)
+    for phase in p.phases:
+        for call in (*phase.calls, *phase.after):
+            call.arguments = tuple(_settled(a, sums, sums + zero_bytes) for a in call.arguments)
+    dense = any(call.together for phase in p.phases for call in phase.calls)
+    tiles = 1
+    if single and dense:
+        tiles = next((t for t in (4, 2) if thread + t * tile <= 1.5 * cache), 1)
+    return Plan(
+        p.phases, tiles, max(tile, 64), -(-thread // 4096) * 4096, p.shared, sums,
+        p.size(p.graph.logits), p.totals, p.norm, p.present, p.parts,
+    )  # fmt: skip
+
+
+def _settled(argument: Argument, zeros: int, scratch: int) -> Argument:
+    """The row of zeros and the scratch, now that it is known where they stand."""
+    if argument == ZEROS:
+        return Mine(zeros)
+    if isinstance(argument, Mine) and argument.offset == SCRATCH:
+        return Mine(scratch, argument.by_tile)
+    return argument
+
+
+def _buffers(p: Planner) -> list[Buffer]:
+    found: dict[Buffer, None] = {}
+    for phase in p.phases:
+        for call in phase.calls:
+            for argument in call.arguments:
+                buffer = argument.buffer if isinstance(argument, At) else argument
+                if isinstance(buffer, Buffer):
+                    found[buffer] = None
+    return list(found)
+
+
+def _lifetimes(p: Planner, single: bool) -> None:
+    """From which call to which a buffer is used, and whether it outlives a stretch of calls.
+
+    A stretch ends with the phase and at every kernel that takes several tiles together.
+    """
+    number = stretch = 0
+    for phase in p.phases:
+        stretch += 1
+        for call in phase.calls:
+            number += 1
+            if call.together and single:
+                stretch += 1
+            for argument in call.arguments:
+                buffer = argument.buffer if isinstance(argument, At) else argument
+                if isinstance(buffer, Buffer):
+                    buffer.first = number if buffer.first is None else buffer.first
+                    buffer.last = number
+                    buffer.runs.add(stretch)
+                    buffer.lasting |= len(buffer.runs) > 1 or (call.together and single)
+            if call.together and single:
+                stretch += 1
+
+
+def _pack(buffers: list[Buffer], machine: Machine, start: int) -> int:
+    """Give each buffer the lowest place where it meets none that lives at the same time."""
+    placed: list[Buffer] = []
+    end = start
+    for buffer in sorted(buffers, key=lambda b: (-b.size(machine), b.first)):
+        mine = buffer.size(machine)
+        rivals = sorted(
+            (b for b in placed if b.first <= buffer.last and buffer.first <= b.last),  # type: ignore[operator]
+            key=lambda b: b.offset,
+        )
+        place = start
+        for rival in rivals:
+            if place + mine <= rival.offset:
+                break
+            place = max(place, rival.offset + rival.size(machine))
+        buffer.offset = place
+        placed.append(buffer)
+        end = max(end, place + mine)
+    return end - start

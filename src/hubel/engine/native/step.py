@@ -1,0 +1,253 @@
+"""A training step, or an evaluation, compiled for one net on this machine.
+
+    step = compile_step(model, images, aim=Aim(loss=True), update=Update("nesterov", "l2"))
+    answer = step.run(images, labels)
+
+The weights stay in the model's own tensors, which the machine code reads and writes in place.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from hubel.engine.native.assemble import FIELDS, MEET, METER, Assembler, Board
+from hubel.engine.native.graph import NotCovered
+from hubel.engine.native.jit import Loaded, compile_object, module_text
+from hubel.engine.native.join import joined
+from hubel.engine.native.kernels.update import FIGURES, Update
+from hubel.engine.native.machine import Machine, this_machine
+from hubel.engine.native.plan import Aim, Plan
+from hubel.engine.native.read import read_graph
+from hubel.engine.native.schedule import make_plan
+from hubel.engine.native.workers import workers
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a step found: the batch's loss and hits, the gradient's norm, the logits (N, K), and
+    whether the optimiser's step was taken (it is not where loss or norm is not finite)."""
+
+    loss: float
+    hits: int
+    norm: float
+    logits: Tensor
+    sound: bool
+
+
+@dataclass
+class Step:
+    """A compiled step of one model.
+
+    Attributes:
+        gradients: by parameter, written by every run.
+        states: the optimiser's two tensors for each parameter, where the step updates.
+        figures: float32 (parameters, len(FIGURES)), what the update is told; to be filled in.
+        seconds: what reading, planning and compiling took.
+    """
+
+    model: nn.Module
+    plan: Plan
+    board: Board
+    machine: Machine
+    threads: int
+    aim: Aim
+    update: Update | None
+    code: Loaded
+    tensors: dict[str, Tensor]
+    gradients: dict[str, Tensor]
+    states: dict[str, tuple[Tensor | None, Tensor | None]] = field(default_factory=dict)
+    figures: Tensor = field(default_factory=lambda: torch.empty(0))
+
+    def __post_init__(self) -> None:
+        self.figures = torch.zeros(len(self.plan.parts), len(FIGURES))
+        self._board = np.zeros(self.board.size + 8, dtype=np.int64)
+        start = (-self._board.ctypes.data // 8) % 8
+        self._board = self._board[start:]
+        self._floats = self._board.view(np.float64)
+        self._orders = {
+            p.name: torch.tensor(p.order, dtype=torch.int32) for p in self.plan.parts if p.order
+        }
+        self._memory = _Memory(0)
+        self._mine = _Memory(self.threads * self.plan.thread_bytes)
+        self._shared = _Memory(self.plan.shared_bytes)
+        self._at = {word: place for place, word in enumerate(FIELDS)}
+        self._set("mine", self._mine.address)
+        self._set("shared", self._shared.address)
+        self._set("threads", self.threads)
+        for name, place in self.board.orders.items():
+            if name in self._orders:
+                self._board[place] = self._orders[name].data_ptr()
+        self._crew = workers(self.threads, self.machine)
+
+    @property
+    def parameters(self) -> list[str]:
+        """The parameters that get gradients, in the order of `figures`."""
+        return [part.name for part in self.plan.parts]
+
+    def run(
+        self,
+        images: Tensor,
+        labels: Tensor | None = None,
+        *,
+        scale: float | None = None,
+        seed: int = 0,
+        clip: float | None = None,
+    ) -> Answer:
+        """Forward, and what the aim asks for.
+
+        Args:
+            images: float32 (N, C, H, W).
+            labels: int64 (N,), or float32 (N, K) shares; not for outputs alone.
+            scale: what each image weighs in the loss; 1 / N unless given.
+            seed: of dropout.
+            clip: largest gradient norm of an update.
+        """
+        n = len(images)
+        images = images.contiguous()
+        logits = torch.empty(n, self.plan.classes)
+        self._grow(n)
+        board, at = self._board, self._at
+        board[at["n"]], board[at["images"]] = n, images.data_ptr()
+        board[at["logits"]], board[at["seed"]] = logits.data_ptr(), seed
+        if labels is not None:
+            labels = labels.contiguous()
+            board[at["labels"]] = labels.data_ptr()
+        self._floats[at["scale"]] = 1 / max(n, 1) if scale is None else scale
+        self._floats[at["clip"]] = clip or 0.0
+        board[at["figures"]] = self.figures.data_ptr()
+        board[METER // 8] = 0
+        self._point()
+        self._crew.run(self.code.address["step"], board.ctypes.data, self.threads)
+        loss, hits, norm = (float(self._floats[at[word]]) for word in ("loss", "hits", "norm"))
+        return Answer(loss, int(hits), norm, logits, bool(board[at["sound"]]))
+
+    def _point(self) -> None:
+        """Addresses of the tensors, which may have moved since."""
+        for name, place in self.board.weights.items():
+            self._board[place] = self.tensors[name].data_ptr()
+        for name, place in self.board.gradients.items():
+            self._board[place] = self.gradients[name].data_ptr()
+        for name, (first, second) in self.states.items():
+            v, s = self.board.states[name]
+            if first is not None:
+                self._board[v] = first.data_ptr()
+            if second is not None:
+                self._board[s] = second.data_ptr()
+
+    def _grow(self, n: int) -> None:
+        lanes = self.machine.lanes
+        single = sum(bool(phase.calls) for phase in self.plan.phases) == 1
+        tiles = self.threads * self.plan.tiles if single else -(-n // lanes)
+        if self._memory.size < tiles * self.plan.tile_bytes:
+            self._memory = _Memory(tiles * self.plan.tile_bytes)
+            self._set("tiles", self._memory.address)
+
+    def _set(self, word: str, number: int) -> None:
+        self._board[self._at[word]] = number
+
+
+class _Memory:
+    """Zeros, on a page's border; the system gives the pages as they are touched."""
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+        self._array = np.zeros(size + 4096, dtype=np.uint8)
+        self.address = self._array.ctypes.data + (-self._array.ctypes.data) % 4096
+
+
+def compile_step(
+    model: nn.Module,
+    images: Tensor,
+    *,
+    aim: Aim,
+    update: Update | None = None,
+    threads: int | None = None,
+    machine: Machine | None = None,
+    cache_folder: Path | None = None,
+) -> Step:
+    """Compile what `aim` asks for, for `model` as it stands (training or not).
+
+    Args:
+        images: some images, float32 (N, C, H, W); their number does not matter.
+        update: the optimiser's step to take as well; None leaves the gradients alone.
+        threads: None takes PyTorch's number.
+        cache_folder: where machine code is kept between processes.
+
+    Raises `NotCovered`, saying what stands in the way.
+    """
+    machine = machine or this_machine()
+    tensors = {**dict(model.named_parameters()), **dict(model.named_buffers())}
+    _check(tensors, images)
+    graph = joined(read_graph(model, images[:2]))
+    learns = {name for name, p in model.named_parameters() if p.requires_grad}
+    shapes = {name: tuple(t.shape) for name, t in tensors.items()}
+    plan = make_plan(graph, shapes, learns, machine, aim, own_cache())
+    names = [name for name, t in tensors.items() if t.dtype == torch.float32]
+    board = Board.of(plan, names)
+    key = _key(graph, shapes, sorted(learns), machine, aim, update, names)
+    code = _code(key, plan, board, machine, update, cache_folder)
+    gradients = {part.name: torch.zeros_like(tensors[part.name]) for part in plan.parts}
+    return Step(
+        model, plan, board, machine, threads or torch.get_num_threads(), aim, update,
+        Loaded(code, machine, ["step"]), tensors, gradients,
+    )  # fmt: skip
+
+
+def _check(tensors: dict[str, Tensor], images: Tensor) -> None:
+    for name, t in [*tensors.items(), ("the images", images)]:
+        if t.device.type != "cpu":
+            raise NotCovered(f"{name} on {t.device}")
+        if t.is_floating_point() and t.dtype != torch.float32:
+            raise NotCovered(f"{name} in {t.dtype}")
+        if not t.is_contiguous() and name != "the images":
+            raise NotCovered(f"{name} not contiguous in memory")
+
+
+@cache
+def own_cache() -> int:
+    """Bytes of a core's own second-level cache; 1 MiB where the system does not say."""
+    place = Path("/sys/devices/system/cpu/cpu0/cache/index2/size")
+    found = re.match(r"(\d+)K", place.read_text()) if place.exists() else None
+    return int(found[1]) * 1024 if found else 1 << 20
+
+
+def _key(*parts: Any) -> str:
+    return hashlib.sha256(repr((parts, _sources())).encode()).hexdigest()[:32]
+
+
+@cache
+def _sources() -> str:
+    """What the machine code depends on beside its plan: the generator's own text, and LLVM's."""
+    import llvmlite  # noqa: PLC0415
+
+    here = Path(__file__).parent
+    digest = hashlib.sha256(llvmlite.__version__.encode())
+    for path in sorted(here.rglob("*.py")):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()
+
+
+def _code(
+    key: str, plan: Plan, board: Board, machine: Machine, update: Update | None, folder: Path | None
+) -> bytes:
+    kept = folder / f"{key}.o" if folder is not None else None
+    if kept is not None and kept.exists():
+        return kept.read_bytes()
+    functions = Assembler(plan, board, machine, update).module()
+    code = compile_object(module_text(functions, machine, MEET), machine)
+    if kept is not None:
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        part = kept.with_suffix(f".{os.getpid()}")
+        part.write_bytes(code)
+        part.replace(kept)
+    return code

@@ -1,0 +1,173 @@
+"""The threads that run steps: started once, asleep between steps, theirs alone the waiting.
+
+Each is a Python thread that goes into machine code and stays there, without the interpreter's lock.
+It looks for work for some 50 microseconds after a step, as the next one is often near, then sleeps
+until it is woken (on Linux by a futex; elsewhere it looks again every 50 microseconds).
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import platform
+import sys
+import threading
+
+import numpy as np
+
+from hubel.engine.native.assemble import pause
+from hubel.engine.native.jit import Loaded, compile_object
+from hubel.engine.native.machine import Machine
+
+_FUTEX = {"x86_64": 202, "aarch64": 98}.get(platform.machine()) if sys.platform == "linux" else None
+LOOKS = 1500  # about 50 microseconds of looking before sleep
+
+# The desk: generation at 0, kernel's address at 64, its board at 72, threads at 80; from 128 on, 64
+# bytes a worker, the generation it has finished.
+_SLEEP = (
+    f"%slept = call i64 (i64, ...) @syscall(i64 {_FUTEX}, ptr %desk, i64 128, i32 %seen, ptr null)"
+    if _FUTEX
+    else "%slept = call i32 @usleep(i32 50)"
+)
+_WAKE = (
+    f"%woken = call i64 (i64, ...) @syscall(i64 {_FUTEX}, ptr %desk, i64 129, i32 65536)"
+    if _FUTEX
+    else ""
+)
+_TEXT = f"""
+declare i64 @syscall(i64, ...)
+declare i32 @usleep(i32)
+declare i32 @sched_yield()
+
+define void @work(ptr %desk, i64 %id) {{
+entry:
+  %jobp = getelementptr i8, ptr %desk, i64 64
+  %boardp = getelementptr i8, ptr %desk, i64 72
+  %threadsp = getelementptr i8, ptr %desk, i64 80
+  %slot = mul i64 %id, 64
+  %at = add i64 %slot, 128
+  %donep = getelementptr i8, ptr %desk, i64 %at
+  br label %idle
+idle:
+  %seen = phi i32 [ 0, %entry ], [ %gen, %finished ], [ %seen, %asleep ]
+  br label %look
+look:
+  %spins = phi i64 [ 0, %idle ], [ %more, %wait ]
+  %gen = load atomic i32, ptr %desk acquire, align 4
+  %new = icmp ne i32 %gen, %seen
+  br i1 %new, label %called, label %wait
+wait:
+  {pause()}
+  %more = add i64 %spins, 1
+  %long = icmp ugt i64 %more, {LOOKS}
+  br i1 %long, label %asleep, label %look
+asleep:
+  {_SLEEP}
+  br label %idle
+called:
+  %job = load ptr, ptr %jobp, align 8
+  %board = load ptr, ptr %boardp, align 8
+  %threads = load i64, ptr %threadsp, align 8
+  %mine = icmp ult i64 %id, %threads
+  br i1 %mine, label %do, label %finished
+do:
+  call void %job(ptr %board, i64 %id)
+  br label %finished
+finished:
+  store atomic i32 %gen, ptr %donep release, align 4
+  br label %idle
+}}
+
+define void @run(ptr %desk, ptr %job, ptr %board, i64 %threads, i64 %workers) {{
+entry:
+  %jobp = getelementptr i8, ptr %desk, i64 64
+  %boardp = getelementptr i8, ptr %desk, i64 72
+  %threadsp = getelementptr i8, ptr %desk, i64 80
+  store ptr %job, ptr %jobp, align 8
+  store ptr %board, ptr %boardp, align 8
+  store i64 %threads, ptr %threadsp, align 8
+  %before = atomicrmw add ptr %desk, i32 1 seq_cst
+  %gen = add i32 %before, 1
+  {_WAKE}
+  call void %job(ptr %board, i64 0)
+  br label %each
+each:
+  %id = phi i64 [ 1, %entry ], [ %next, %ready ]
+  %left = icmp ule i64 %id, %workers
+  br i1 %left, label %look, label %over
+look:
+  %spins = phi i64 [ 0, %each ], [ %more, %again ]
+  %slot = mul i64 %id, 64
+  %at = add i64 %slot, 128
+  %donep = getelementptr i8, ptr %desk, i64 %at
+  %done = load atomic i32, ptr %donep acquire, align 4
+  %same = icmp eq i32 %done, %gen
+  br i1 %same, label %ready, label %wait
+wait:
+  {pause()}
+  %more = add i64 %spins, 1
+  %long = icmp ugt i64 %more, 4000
+  br i1 %long, label %yield, label %again
+yield:
+  %ignored = call i32 @sched_yield()
+  br label %again
+again:
+  br label %look
+ready:
+  %next = add i64 %id, 1
+  br label %each
+over:
+  ret void
+}}
+"""
+
+
+class Workers:
+    """A crew of threads. `run` is for one caller at a time; others wait."""
+
+    def __init__(self, count: int, machine: Machine) -> None:
+        code = Loaded(compile_object(_TEXT, machine), machine, ["work", "run"])
+        self._code = code
+        self._desk = np.zeros(16 + 8 * (count + 2), dtype=np.int64)
+        desk = self._desk.ctypes.data
+        self._desk_at = desk + (-desk) % 64
+        work = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64)(code.address["work"])
+        self._run = ctypes.CFUNCTYPE(
+            None, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64
+        )(code.address["run"])
+        self._lock = threading.Lock()
+        self.count = count
+        for number in range(1, count + 1):
+            threading.Thread(
+                target=work, args=(self._desk_at, number), name=f"hubel-{number}", daemon=True
+            ).start()
+
+    def run(self, address: int, board: int, threads: int) -> None:
+        """Run machine code on `threads` threads (this one is one of them), until all are done."""
+        with self._lock:
+            self._run(self._desk_at, address, board, threads, self.count)
+
+
+_crews: dict[tuple[int, int], Workers] = {}
+_making = threading.Lock()
+
+
+def workers(threads: int, machine: Machine) -> Workers:
+    """The crew of this process with that many threads, the caller's included.
+
+    A forked process has none of its parent's threads: it gets a crew of its own.
+    """
+    with _making:
+        key = (os.getpid(), threads)
+        if key not in _crews:
+            _crews[key] = Workers(threads - 1, machine)
+        return _crews[key]
+
+
+def _forget() -> None:
+    global _making  # noqa: PLW0603 (held, perhaps, by a thread that the child has not)
+    _making = threading.Lock()
+    _crews.clear()
+
+
+os.register_at_fork(after_in_child=_forget)
