@@ -17,8 +17,8 @@ from hubel.data.record import ArraySource
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 SCRIPTS = (
-    "accuracy", "augment", "cifar", "explicit", "first_run", "memory", "overhead", "peers",
-    "photos", "startup", "transfer", "zoo",
+    "accuracy", "augment", "cifar", "explicit", "first_run", "memory", "native", "overhead",
+    "peers", "photos", "startup", "transfer", "zoo",
 )  # fmt: skip
 
 
@@ -178,6 +178,27 @@ def test_images_made_for_the_memory_benchmark_differ(load, tmp_path):
     assert len({path.read_bytes() for path in made}) == 3
     with Image.open(made[0]) as picture:
         assert (picture.size, picture.mode) == ((96, 96), "RGB")
+
+
+def test_the_native_step_races_and_is_held_against_the_roof(load):
+    native = load("native")
+    case = native.CASES["lenet5, batch 4"]
+    found = native.race(case, 1, ("native", "eager", "channels-last", "bf16"))
+    assert found["milliseconds"].keys() == {"native", "eager", "channels-last", "bf16"}
+    assert found["others_against_native"]["eager"]["median"] > 0
+    assert found["gflop"] == pytest.approx(4 * 2 * flops_of_lenet() / 1e9, rel=1e-6)
+    peak = native.fma_peak(native.this_machine())
+    kernels = native.kernels(case, peak)
+    assert len(kernels) == 5
+    assert all(0 < kernel["of_peak"] < 3 for kernel in kernels)
+
+
+def flops_of_lenet():
+    """Multiply-adds of a step for one image, padding left out: forward, and two gradients for
+    every layer but the first, which has one."""
+    first = 6 * sum(min(28, i + 3) - max(0, i - 2) for i in range(28)) ** 2
+    rest = 16 * 100 * 6 * 25 + 400 * 120 + 120 * 84 + 84 * 10
+    return 2 * first + 3 * rest
 
 
 def test_a_step_by_the_engine_is_timed_and_weighed(load):

@@ -18,14 +18,16 @@ from hubel.data.feed import Feed, MemoryStore, Store, open_store
 from hubel.data.files import FileSource
 from hubel.data.folds import fold_split
 from hubel.data.preprocess import Preprocess
-from hubel.data.record import ArraySource, Source
+from hubel.data.record import ArraySource, Batch, Source
 from hubel.data.split import Split, make_split
+from hubel.engine.native.graph import NotCovered
 from hubel.errors import BrokenImage, DataError
 from hubel.runs.remember import recall, remember, signature
 from hubel.runs.weights import Card
 from hubel.tasks.classify import Classify
 from hubel.training.distribute import Crew
 from hubel.training.fit import Epoch, Feeds, Step
+from hubel.training.native import NativeRunner, check_native, has_half, native_runner
 from hubel.training.plan import Plan
 from hubel.training.speed import Choice, measure
 
@@ -172,20 +174,21 @@ def choose_speed(setting: Setting, model: nn.Module) -> Choice:
     plain = Choice(precision="bf16" if plan.precision == "bf16" else "fp32")
     if plan.engine == "explicit":
         return replace(plain, why="by hubel's own formulas, forward and backward, without autograd")
+    if plan.engine == "native":
+        return _native_or(plain, setting, model)
     if plan.tune == "off":
         return replace(plain, why="not measured (--tune off)")
     if crew.world > 1:
         return replace(plain, why="not measured (several processes)")
-    batch = next(setting.feeds.train.batches(0), None)
-    if batch is None:
-        raise DataError("no training image could be read")
-    key = signature(
-        model, tuple(batch.images.shape), crew.device, f"{plan.precision} {plan.resize}"
-    )
+    batch = _first_batch(setting)
+    asked = f"{plan.precision} {plan.resize} {plan.engine}"
+    key = signature(model, tuple(batch.images.shape), crew.device, asked)
     known = recall(key)
     if known is not None:
         return known
-
+    native, hurdle = None, ""
+    if plan.engine == "auto" and crew.device.type == "cpu":
+        native, hurdle = _native_runner(setting, model, batch)
     chosen = measure(
         model,
         batch.images,
@@ -193,9 +196,47 @@ def choose_speed(setting: Setting, model: nn.Module) -> Choice:
         setting.task.total,
         precision=plan.precision,
         steps=plan.epochs * len(setting.feeds.train) if plan.resize == "none" else 0,
+        native=native,
+        native_bf16=has_half(),
     )
+    chosen = replace(chosen, why=chosen.why + hurdle)
     remember(key, chosen)
     return chosen
+
+
+def _native_or(plain: Choice, setting: Setting, model: nn.Module) -> Choice:
+    """The native step as asked for, or, where something stands in its way, PyTorch and why."""
+    if setting.crew.device.type != "cpu":
+        return replace(
+            plain, why=f"PyTorch: the native step runs on CPUs, not {setting.crew.device}"
+        )
+    half = setting.plan.precision == "bf16"
+    if half and not has_half():
+        return replace(plain, why="PyTorch: this processor's native step has no bf16")
+    batch = _first_batch(setting)
+    try:
+        check_native(model, setting.task, batch.images, batch.targets, half)
+    except NotCovered as hurdle:
+        return replace(plain, why=f"PyTorch: the native step cannot do {hurdle}")
+    return replace(plain, native=True, why=f"hubel's native step, {plain.precision}, as asked for")
+
+
+def _first_batch(setting: Setting) -> Batch:
+    batch = next(setting.feeds.train.batches(0), None)
+    if batch is None:
+        raise DataError("no training image could be read")
+    return batch
+
+
+def _native_runner(
+    setting: Setting, model: nn.Module, batch: Batch
+) -> tuple[NativeRunner | None, str]:
+    """What the measuring calls for the native step; or None, and what stands in its way."""
+    try:
+        check_native(model, setting.task, batch.images, batch.targets)
+    except NotCovered as hurdle:
+        return None, f"; no native step: {hurdle}"
+    return native_runner(setting.task), ""
 
 
 def check(setting: Setting) -> Findings:

@@ -78,6 +78,20 @@ def test_skipping_gives_the_very_same_batches():
         assert one.number == other.number
 
 
+@pytest.mark.parametrize("augment", [Augment(), Augment(flip=True, shift=2, erase=3)])
+@pytest.mark.parametrize("skip", [0, 3])
+def test_batches_made_in_stacks_are_the_very_same(monkeypatch, augment, skip):
+    feed = feed_of(numbered(), shuffle=True, augment=augment)
+    stacked = list(feed.batches(1, skip))
+    monkeypatch.setattr("hubel.data.feed.STACKED_BATCHES", 0)
+    single = list(feed.batches(1, skip))
+    assert [b.number for b in stacked] == [b.number for b in single] == list(range(skip, 7))
+    for one, other in zip(stacked, single, strict=True):
+        assert one.images.equal(other.images)
+        assert one.targets.equal(other.targets)
+        assert one.rows.equal(other.rows)
+
+
 def test_augmentation_differs_by_batch_epoch_and_seed():
     source = numbered()
     source.images[:] = np.arange(30, dtype=np.uint8).reshape(1, 1, 6, 5)

@@ -25,7 +25,7 @@ CPU = torch.device("cpu")
 ALONE = Crew(0, 1, CPU)
 CLASSES = ("left", "right", "both")
 HEAD = ("11.weight", "11.bias")
-ENGINES = pytest.mark.parametrize("engine", ["torch", "explicit"])
+ENGINES = pytest.mark.parametrize("engine", ["torch", "explicit", "native"])
 
 
 def net(seed=0):
@@ -67,7 +67,14 @@ def walk(plan, model):
     freeze(model, plan.freeze)
     state = State.start(model, plan)
     yield None, snapshot(state.model)
-    for record in fit(state, Classify(CLASSES), feeds_of(plan), plan, Choice(), ALONE):
+    for record in fit(
+        state,
+        Classify(CLASSES),
+        feeds_of(plan),
+        plan,
+        Choice(native=plan.engine == "native"),
+        ALONE,
+    ):
         yield record, snapshot(state.model)
 
 
@@ -176,15 +183,19 @@ def test_cut_at_any_record_and_go_on_bit_for_bit_across_the_thaw(engine):
     plan = plan_of(engine=engine, **words)
     task, feeds = Classify(CLASSES), feeds_of(plan)
     whole = State.start(net(), plan)
-    records = list(fit(whole, task, feeds, plan, Choice(), ALONE))
+    records = list(fit(whole, task, feeds, plan, Choice(native=plan.engine == "native"), ALONE))
     for cut in range(1, len(records)):
         state = State.start(net(), plan)
-        list(itertools.islice(fit(state, task, feeds, plan, Choice(), ALONE), cut))
+        list(
+            itertools.islice(
+                fit(state, task, feeds, plan, Choice(native=plan.engine == "native"), ALONE), cut
+            )
+        )
         tensors, record = state.export()
         tensors = {name: t.clone() for name, t in tensors.items()}
         again = State.start(net(seed=7), plan)
         again.restore(tensors, record)
-        list(fit(again, task, feeds, plan, Choice(), ALONE))
+        list(fit(again, task, feeds, plan, Choice(native=plan.engine == "native"), ALONE))
         assert not moved(snapshot(whole.model), snapshot(again.model)), f"cut after record {cut}"
         assert not moved(whole.best.weights, again.best.weights)
 
@@ -221,7 +232,16 @@ def velocities(body_rate):
     """What the first step of SGD adds to every weight, by name."""
     plan = plan_of(body_rate=body_rate, optimiser={"lr": 0.1, "momentum": 0.0})
     state = State.start(net(), plan)
-    next(fit(state, Classify(CLASSES), feeds_of(plan), plan, Choice(), ALONE))
+    next(
+        fit(
+            state,
+            Classify(CLASSES),
+            feeds_of(plan),
+            plan,
+            Choice(native=plan.engine == "native"),
+            ALONE,
+        )
+    )
     return {name: state.optimiser.state[p]["v"] for name, p in state.model.named_parameters()}
 
 
@@ -237,7 +257,14 @@ def test_the_share_stays_through_the_schedule():
     plan = plan_of(body_rate=0.1, schedule={"name": "cosine"})
     state = State.start(net(), plan)
     seen = []
-    for record in fit(state, Classify(CLASSES), feeds_of(plan), plan, Choice(), ALONE):
+    for record in fit(
+        state,
+        Classify(CLASSES),
+        feeds_of(plan),
+        plan,
+        Choice(native=plan.engine == "native"),
+        ALONE,
+    ):
         if isinstance(record, Step):
             seen.append(record.rate)
             rates = sorted({group["lr"] for group in state.optimiser.param_groups})

@@ -88,8 +88,9 @@ def free_port():
         return s.getsockname()[1]
 
 
-def test_two_processes_learn_as_one(tmp_path):
-    words = ["-m", "hubel", "train", "sample", "--model", "mlp", "--engine", "explicit"]
+@pytest.mark.parametrize("engine", ["explicit", "native"])
+def test_two_processes_learn_as_one(tmp_path, engine):
+    words = ["-m", "hubel", "train", "sample", "--model", "mlp", "--engine", engine]
     words += ["--epochs", "1", "--batch", "200", "--json", "--device", "cpu", "--augment", "none"]
     env = {**os.environ, "OMP_NUM_THREADS": "1"}
     alone = subprocess.run(

@@ -24,11 +24,18 @@ def timed(monkeypatch, milliseconds):
 
     def read(runners, *rest):
         return {
-            way: milliseconds[way.precision, way.channels_last, way.compile] / 1e3
+            way: milliseconds[
+                ("native", way.precision) if way.native else (way.precision, *layout(way))
+            ]
+            / 1e3
             for way in runners
         }
 
     monkeypatch.setattr(speed, "_alternate", read)
+
+
+def layout(way):
+    return way.channels_last, way.compile
 
 
 BASE = {
@@ -58,6 +65,30 @@ def test_choice_follows_the_times(monkeypatch, net, batch, times, precision, exp
     assert (found.precision, found.channels_last) == expected
     assert not found.compile
     assert "ms a step" in found.why
+
+
+@pytest.mark.parametrize(
+    ("times", "native"),
+    [
+        ({("native", "fp32"): 5.0}, "fp32"),
+        ({("native", "fp32"): 9.7}, None),  # within the noise
+        ({("native", "fp32"): 5.0, ("fp32", True, False): 4.9}, None),
+        (
+            {("native", "fp32"): 5.0, ("bf16", True, False): 4.9},
+            "fp32",
+        ),  # fewer digits must buy more
+        ({("native", "fp32"): 5.0, ("bf16", True, False): 4.0}, None),
+        ({("native", "fp32"): 5.0, ("native", "bf16"): 3.0}, "bf16"),
+        ({("native", "fp32"): 5.0, ("native", "bf16"): 4.9}, "fp32"),
+    ],
+)
+def test_the_native_step_wins_where_it_is_faster(monkeypatch, net, batch, times, native):
+    never = {("native", p): 99.0 for p in ("fp32", "bf16")}
+    timed(monkeypatch, {**BASE, **never, **times})
+    words = {"precision": "auto", "steps": 1_000_000, "compiler": False, "native_bf16": True}
+    found = measure(net, *batch, F.cross_entropy, native=lambda *_: lambda: None, **words)
+    assert (found.precision if found.native else None) == native
+    assert ("native step" in found.why.split(";")[0]) == bool(native)
 
 
 def test_compiling_is_tried_only_where_it_can_pay(monkeypatch, net, batch):

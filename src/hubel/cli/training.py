@@ -103,7 +103,8 @@ Tune = Annotated[
 Engine = Annotated[
     str | None,
     _text(
-        help="auto, torch, or explicit: by hubel's own formulas, without autograd. Default: auto."
+        help="auto, torch, native: compiled whole for this CPU, or explicit: by hubel's own "
+        "formulas, without autograd. Default: auto, which measures torch and native."
     ),
 ]
 Workers = Annotated[

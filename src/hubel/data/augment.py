@@ -81,22 +81,47 @@ class Augment(BaseModel):
     def geometry_and_colour(
         self, images: torch.Tensor, generator: torch.Generator, fill: torch.Tensor
     ) -> torch.Tensor:
-        """Flip, shift, rotate and scale, then jitter, then erase.
+        """Flip, shift, rotate and scale, then jitter, then erase: `moved` by `chances`.
 
         Args:
             images: uint8 (N, C, H, W), C = 1 or 3, any device; left unchanged.
             generator: on the CPU; advanced by one table of draws, whichever of these are on.
+            fill: see `moved`.
+        """
+        if not self._moves():
+            return images
+        return self.moved(images, self.chances(len(images), generator), fill)
+
+    def chances(self, count: int, generator: torch.Generator) -> torch.Tensor:
+        """What decides the fate of `count` images: float32 (len(DRAWS), count) in [0, 1)."""
+        return torch.rand(len(DRAWS), count, generator=generator)
+
+    @property
+    def exact(self) -> bool:
+        """Whether pixels are only moved, so that any number of images can be done together and
+        come out the same to the last bit."""
+        return not (self.rotate or self.scale or self.jitter or self.mixup)
+
+    def _moves(self) -> bool:
+        return bool(
+            self.rotate or self.scale or self.flip or self.shift or self.jitter or self.erase
+        )
+
+    def moved(
+        self, images: torch.Tensor, chances: torch.Tensor, fill: torch.Tensor
+    ) -> torch.Tensor:
+        """Every image by its own column of `chances`.
+
+        Args:
+            images: uint8 (N, C, H, W), C = 1 or 3, any device; left unchanged.
             fill: uint8 (C,), the colour of pixels from outside and of erased ones: the data's
                 mean, which normalisation makes 0.
 
         Returns:
-            uint8 (N, C, H, W); `images` itself where none of these is on.
+            uint8 (N, C, H, W); `images` itself where nothing is on.
         """
         warps, moves = self.rotate or self.scale, self.flip or self.shift
-        if not (warps or moves or self.jitter or self.erase):
-            return images
-        chance = torch.rand(len(DRAWS), len(images), generator=generator)
-        draws = dict(zip(DRAWS, chance.to(images.device), strict=True))
+        draws = dict(zip(DRAWS, chances.to(images.device), strict=True))
         fill = fill.to(images.device).view(-1, 1, 1)
         if warps:
             images = self._warp(images, draws, fill)

@@ -29,6 +29,8 @@ from hubel.data.preprocess import Preprocess
 from hubel.data.record import ArraySource, Batch, Source
 from hubel.errors import BrokenImage
 
+STACKED_PIXELS = 1 << 20  # pixels, and batches, that are made ready at a time at most
+STACKED_BATCHES = 64
 MEMORY_LIMIT = 1 << 30  # bytes of uint8 images that may live in memory, if a quarter of it is free
 
 
@@ -205,6 +207,10 @@ class Feed:
     def batches(self, epoch: int = 0, skip: int = 0) -> Iterator[Batch]:
         """The batches of one epoch, from number `skip` on."""
         order = self._order(epoch)[skip:]
+        together = self._together()
+        if together > 1:
+            yield from self._by_stacks(order, epoch, skip, together)
+            return
         for number, (images, rows) in enumerate(self.store.fetch(order), start=skip):
             if len(rows):
                 yield self._batch(images, rows, epoch, number)
@@ -220,14 +226,49 @@ class Feed:
         groups = torch.split(rows, self.batch)[: len(self)]
         return [group[self.rank :: self.world] for group in groups]
 
+    def _together(self) -> int:
+        """How many batches are made at a time. Batches of small images cost PyTorch more in calls
+        than in pixels; where the result is the same to the last bit, many are made in one."""
+        if self.device.type != "cpu" or not self.augment.exact or self.store.broken:
+            return 1
+        if not isinstance(self.store, MemoryStore):
+            return 1
+        pixels = self.store.images[0].numel() if len(self.store.images) else 1
+        return min(STACKED_PIXELS // (pixels * self.batch), STACKED_BATCHES)
+
+    def _by_stacks(
+        self, order: list[Tensor], epoch: int, skip: int, together: int
+    ) -> Iterator[Batch]:
+        for start in range(0, len(order), together):
+            stack = order[start : start + together]
+            sizes = [len(rows) for rows in stack]
+            [(images, rows)] = self.store.fetch([torch.cat(stack)])
+            if self.augment != Augment():
+                chances = [
+                    self.augment.chances(size, self._chance(epoch, skip + start + place))
+                    for place, size in enumerate(sizes)
+                ]
+                images = self.augment.moved(images, torch.cat(chances, dim=1), self._fill())
+            floats = torch.split(self.store.preprocess.normalise(images), sizes)
+            targets = torch.split(self.targets[rows], sizes)
+            for place, whole in enumerate(zip(floats, targets, stack, strict=True)):
+                if len(whole[0]):
+                    yield Batch(*whole, skip + start + place)
+
+    def _chance(self, epoch: int, number: int) -> torch.Generator:
+        return generator(self.seed, "augment", epoch, number, self.rank)
+
+    def _fill(self) -> Tensor:
+        means = self.store.preprocess.mean
+        return torch.tensor([round(255 * mean) for mean in means], dtype=torch.uint8)
+
     def _batch(self, images: Tensor, rows: Tensor, epoch: int, number: int) -> Batch:
         images = images.to(self.device, non_blocking=True)
         targets = self.targets[rows].to(self.device, non_blocking=True)
         preprocess, draw = self.store.preprocess, None
         if self.augment != Augment():
-            draw = generator(self.seed, "augment", epoch, number, self.rank)
-            fill = torch.tensor([round(255 * mean) for mean in preprocess.mean], dtype=torch.uint8)
-            images = self.augment.geometry_and_colour(images, draw, fill)
+            draw = self._chance(epoch, number)
+            images = self.augment.geometry_and_colour(images, draw, self._fill())
         floats = preprocess.normalise(images)
         if draw is not None and self.augment.mixup:
             floats, targets = self.augment.mix(floats, targets, self.classes, draw)

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from hubel.data.feed import Feed
 from hubel.tasks.classify import Classify, Tally
 from hubel.training.distribute import Crew
+from hubel.training.native import native_outputs
 from hubel.training.speed import Choice
 
 
@@ -43,8 +44,10 @@ def predictions(
     model.eval()
     try:
         for batch in feed.batches():
-            with torch.inference_mode(), choice.autocast(batch.images.device):
-                outputs = model(choice.layout(batch.images))
+            outputs = native_outputs(model, batch.images) if choice.native else None
+            if outputs is None:
+                with torch.inference_mode(), choice.autocast(batch.images.device):
+                    outputs = model(choice.layout(batch.images))
             yield batch.rows, batch.targets, outputs
     finally:
         model.train(training)

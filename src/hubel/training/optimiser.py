@@ -62,7 +62,7 @@ class MomentumSGD(_Stepper):
 
     def _update(self, weights: list[Tensor], g: list[Tensor], group: dict[str, Any]) -> None:
         lr, mu, form = group["lr"], group["momentum"], group["form"]
-        v = [self._velocity(w) for w in weights]
+        v = [self.velocity(w) for w in weights]
         torch._foreach_mul_(v, mu)
         if form == "average":
             torch._foreach_add_(v, g, alpha=1 - mu)
@@ -78,7 +78,8 @@ class MomentumSGD(_Stepper):
             torch._foreach_add_(weights, v, alpha=mu)
             torch._foreach_add_(weights, g, alpha=-lr)
 
-    def _velocity(self, weight: Tensor) -> Tensor:
+    def velocity(self, weight: Tensor) -> Tensor:
+        """The weight's v, made as zeros where it is not yet."""
         state = self.state[weight]
         if "v" not in state:
             state["v"] = torch.zeros_like(weight)

@@ -1,7 +1,8 @@
 """How one piece of a batch goes forward and back, leaving gradients in the weights.
 
 `Autograd` is PyTorch's way; `Explicit` is the engine's: every value and every gradient by a formula
-that stands in `engine/ops`, no autograd anywhere. Both leave the same gradients, to rounding.
+that stands in `engine/ops`, no autograd anywhere; `NativePass` (`training/native.py`) is the
+compiled step. All leave the same gradients, to rounding.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from hubel.engine.backprop import backpropagate
 from hubel.engine.tape import Tape
 from hubel.tasks.classify import Classify
 from hubel.training.distribute import Crew
+from hubel.training.native import NativePass
 from hubel.training.plan import Plan
 from hubel.training.speed import Choice
 
@@ -36,6 +38,8 @@ class Pass(Protocol):
 
 def make_pass(model: nn.Module, task: Classify, plan: Plan, choice: Choice, crew: Crew) -> Pass:
     """The pass that the plan's engine asks for."""
+    if choice.native:
+        return NativePass(model, task, crew, choice.precision == "bf16")
     kind = Explicit if plan.engine == "explicit" else Autograd
     return kind(model, task, choice, crew)
 

@@ -23,7 +23,7 @@ Decay = Literal["l2", "decoupled"]
 ScheduleName = Literal["constant", "step", "plateau", "cosine", "one-cycle", "table"]
 Resize = Literal["none", "progressive", "mixed"]
 Precision = Literal["auto", "fp32", "bf16"]
-Engine = Literal["auto", "torch", "explicit"]
+Engine = Literal["auto", "torch", "native", "explicit"]
 Tune = Literal["on", "off"]
 BODY = "body"  # what `freeze` calls all but the head
 

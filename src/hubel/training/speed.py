@@ -1,4 +1,4 @@
-"""How a step is run on this machine: precision, memory layout, compilation; chosen by measuring.
+"""How a step is run on this machine: by whom, in which precision and layout; chosen by measuring.
 
 Same model, same weights, same checkpoints, whichever is chosen. The measuring trains a copy for a
 fraction of a second; what it finds is handed back in words, to be shown and to be remembered.
@@ -25,14 +25,18 @@ COMPILE_SECONDS = 60.0  # what compiling a net of some 20 layers takes on a lapt
 
 @dataclass(frozen=True)
 class Choice:
-    """One way to run a step. The default is what PyTorch does unasked."""
+    """One way to run a step. The default is what PyTorch does unasked; `native` is hubel's own
+    machine code (`engine/native`)."""
 
     precision: Literal["fp32", "bf16"] = "fp32"
     channels_last: bool = False
     compile: bool = False
+    native: bool = False
     why: str = "not measured"
 
     def __str__(self) -> str:
+        if self.native:
+            return f"hubel's native step, {self.precision}"
         layout = "channels-last" if self.channels_last else "channels-first"
         return f"{self.precision}, {layout}{', compiled' if self.compile else ''}"
 
@@ -58,7 +62,7 @@ class Choice:
         return asdict(self)
 
 
-LossOf = Callable[[nn.Module, Tensor, Tensor, Choice], Tensor]
+Runner = Callable[[], None]
 
 
 def measure(
@@ -70,6 +74,8 @@ def measure(
     precision: str,
     steps: int,
     compiler: bool | None = None,
+    native: Callable[[nn.Module, Tensor, Tensor, bool], Runner] | None = None,
+    native_bf16: bool = False,
 ) -> Choice:
     """The fastest way found to train `model` on batches like this one.
 
@@ -80,14 +86,23 @@ def measure(
         precision: "auto" tries bf16 too; "fp32" and "bf16" are kept to.
         steps: how many steps the training will take; compiling must pay for itself in them.
         compiler: whether torch.compile can work here (None: look for a C++ compiler or CUDA).
+        native: (copy of the model, images, targets, in bf16?) -> the native step on them; None
+            without one.
+        native_bf16: whether it has bf16 here.
     """
     ways = [Choice(p, layout) for p in _precisions(precision) for layout in (False, True)]
     runners = {way: _runner(model, images, targets, loss_of, way) for way in ways}
+    for p in _precisions(precision):
+        if native is not None and (p == "fp32" or native_bf16):
+            net, half = copy.deepcopy(model).train(), p == "bf16"
+            runners[Choice(p, native=True)] = native(net, images, targets, half)
     times = _alternate(runners)
-    best, *other = [_best_layout(times, p) for p in dict.fromkeys(way.precision for way in ways)]
+    best, *other = [_best_way(times, p) for p in dict.fromkeys(way.precision for way in ways)]
     if other and times[best] > BF16_GAIN * times[other[0]]:
         best = other[0]
     why = _words(best, ways[0], times)
+    if best.native:
+        return replace(best, why=why)
     saved = steps * times[best] * (1 - 1 / COMPILE_GAIN)
     can = _can_compile(images.device) if compiler is None else compiler
     if not can or saved < 2 * COMPILE_SECONDS:
@@ -95,10 +110,13 @@ def measure(
     return _try_compile(model, images, targets, loss_of, best, times[best], why)
 
 
-def _best_layout(times: dict[Choice, float], precision: str) -> Choice:
-    """Channels-last only where it gains more than the noise."""
-    first, last = (way for way in times if way.precision == precision)
-    return last if times[first] > GAIN * times[last] else first
+def _best_way(times: dict[Choice, float], precision: str) -> Choice:
+    """Away from the plain way, and then on to the next, only where it gains more than the noise."""
+    best, *others = (way for way in times if way.precision == precision)
+    for way in others:
+        if times[best] > GAIN * times[way]:
+            best = way
+    return best
 
 
 def _precisions(asked: str) -> list[Literal["fp32", "bf16"]]:
@@ -111,7 +129,7 @@ def _runner(
     targets: Tensor,
     loss_of: Callable[[Any, Tensor], Tensor],
     way: Choice,
-) -> Callable[[], None]:
+) -> Runner:
     net = copy.deepcopy(model).train()
     forward = way.prepare(net)
 
@@ -127,7 +145,7 @@ def _runner(
 
 
 def _alternate(
-    runners: dict[Choice, Callable[[], None]], seconds: float = 1.5, least: int = 5
+    runners: dict[Choice, Runner], seconds: float = 1.5, least: int = 5
 ) -> dict[Choice, float]:
     """Least seconds of each way, taken in turns: what else the machine does only ever adds."""
     for step in runners.values():

@@ -6,7 +6,7 @@ A step that meets NaN or infinity, or runs out of memory, leaves the weights as 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
@@ -15,11 +15,13 @@ from torch import Tensor, nn
 from hubel.data.feed import Feed
 from hubel.data.order import derive_seed
 from hubel.data.record import Batch
+from hubel.engine.native.graph import NotCovered
 from hubel.errors import TrainingError
 from hubel.tasks.classify import Classify
 from hubel.training.distribute import Crew
 from hubel.training.freeze import Freezer
 from hubel.training.head_alone import HeadAlone, is_head_alone
+from hubel.training.native import NativeStep, update_of
 from hubel.training.optimiser import DiagonalLM, apply_decay, decay_form, set_rate
 from hubel.training.passes import make_pass
 from hubel.training.plan import Plan
@@ -57,7 +59,7 @@ class Update:
         self.state, self.task, self.plan, self.choice, self.crew = state, task, plan, choice, crew
         self.freezer = Freezer(state.model, plan)
         self.freezer(state.epoch)
-        self.take = make_pass(state.model, task, plan, choice, crew)
+        self._ready()
         self.alone: HeadAlone | Literal[False] | None = None  # None: not tried yet
         self.weights = [p for group in state.optimiser.param_groups for p in group["params"]]
         self.decay = decay_form(plan.optimiser)
@@ -67,7 +69,7 @@ class Update:
     def open_epoch(self, feed: Feed) -> None:
         """What comes before an epoch's first step: who moves, and for sdlm the curvature."""
         if self.freezer(self.state.epoch):
-            self.take = make_pass(self.state.model, self.task, self.plan, self.choice, self.crew)
+            self._ready()
         if is_head_alone(self.plan) and self.alone is None:
             alone = HeadAlone(self.state.model, self.task, self.choice, self.crew)
             self.alone = alone if alone.fill(feed) else False
@@ -84,8 +86,12 @@ class Update:
         self._keep_buffers()
         while True:
             try:
+                if self.whole is not None and len(batch) <= self.state.micro and not self.alone:
+                    return self._at_once(self.whole, batch, rate)
                 loss, hits = self._gradient(batch)
                 break
+            except NotCovered as hurdle:
+                note = self._in_torch(hurdle)
             except RuntimeError as error:
                 if not _out_of_memory(error):
                     raise
@@ -116,10 +122,42 @@ class Update:
         `torch.manual_seed` would queue a call and a stack trace for every idle CUDA device, each
         step: 0.3 ms, and memory that is never freed.
         """
-        seed = derive_seed(self.plan.seed, "step", self.state.step, self.crew.rank)
+        seed = self._chance()
         torch.default_generator.manual_seed(seed)
         if self.crew.device.type == "cuda":
             torch.cuda.manual_seed(seed)
+
+    def _chance(self) -> int:
+        return derive_seed(self.plan.seed, "step", self.state.step, self.crew.rank)
+
+    def _ready(self) -> None:
+        """Make ready for those who learn now: the pass, and the whole step where there is one."""
+        state, plan = self.state, self.plan
+        self.take = make_pass(state.model, self.task, plan, self.choice, self.crew)
+        update = update_of(plan)
+        self.whole: NativeStep | None = None
+        if self.choice.native and update is not None and self.crew.world == 1:
+            half = self.choice.precision == "bf16"
+            self.whole = NativeStep(state.model, state.optimiser, self.task, update, half)
+
+    def _at_once(self, whole: NativeStep, batch: Batch, rate: float) -> Outcome:
+        """The compiled step: forward, backward and update in one."""
+        set_rate(self.state.optimiser, rate)
+        self.freezer.train()
+        answer = whole(batch.images, batch.targets, self._chance(), self.plan.clip)
+        if not answer.sound:
+            self._restore_buffers()
+            raise NotFinite(answer.loss, answer.norm)
+        if self.state.ema is not None:
+            self.state.ema.update_parameters(self.state.model)
+        return Outcome(answer.loss, answer.hits, len(batch), answer.norm)
+
+    def _in_torch(self, hurdle: NotCovered) -> str:
+        """From here on without the native step."""
+        self._restore_buffers()
+        self.choice = replace(self.choice, native=False)
+        self._ready()
+        return f"the native step cannot do {hurdle}: training goes on in PyTorch"
 
     def _gradient(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Leaves the batch's mean gradient in the weights; returns mean loss and hits.

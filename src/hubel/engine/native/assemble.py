@@ -252,7 +252,7 @@ class Assembler:
     # ---- the end
 
     def _reduce(self, f: Function, part: Any, mine: Value) -> None:
-        low, high = _share(f, part.count)
+        low, high = _share(f, part.count // part.spec.row)
         board = f.arg("board")
         self._run(f, part.spec, [
             field(f, "mine", PTR).at(part.offset), self.plan.thread_bytes, field(f, "threads", I64),

@@ -14,128 +14,31 @@ into addresses as they are. Registers that live through loops stand in a `Regist
 from __future__ import annotations
 
 import contextlib
-import struct
 from collections.abc import Iterator, Sequence
-from typing import Union
 
-I1, I8, I16, I32, I64, F32, F64, PTR = "i1", "i8", "i16", "i32", "i64", "float", "double", "ptr"
-FLOATS = ("float", "double")
+from hubel.engine.native.value import (
+    F32,
+    F64,
+    FLOATS,
+    I1,
+    I8,
+    I16,
+    I32,
+    I64,
+    PTR,
+    Number,
+    Registers,
+    Value,
+    lanes_of,
+    literal,
+    scalar_of,
+    vector,
+)
 
-Number = Union["Value", int, float]
-
-
-def vector(kind: str, lanes: int) -> str:
-    """The type of `lanes` numbers side by side."""
-    return f"<{lanes} x {kind}>"
-
-
-def scalar_of(kind: str) -> str:
-    """A vector's element type; a scalar's own."""
-    return kind.split(" x ")[1][:-1] if kind.startswith("<") else kind
-
-
-def lanes_of(kind: str) -> int:
-    """How many numbers a value of this type holds."""
-    return int(kind[1:].split(" x ", maxsplit=1)[0]) if kind.startswith("<") else 1
-
-
-def literal(kind: str, number: float) -> str:
-    """A constant as LLVM writes it; floats by their bits, as double (its rule for `float` too)."""
-    element = scalar_of(kind)
-    if element in FLOATS:
-        rounded = number if element == F64 else struct.unpack("f", struct.pack("f", number))[0]
-        word = f"0x{struct.unpack('Q', struct.pack('d', rounded))[0]:016X}"
-    elif element == I1:
-        word = "true" if number else "false"
-    else:
-        word = str(int(number))
-    if not kind.startswith("<"):
-        return word
-    return "<" + ", ".join([f"{element} {word}"] * lanes_of(kind)) + ">"
-
-
-class Value:
-    """One value of the function being written."""
-
-    __slots__ = ("f", "kind", "name")
-
-    def __init__(self, f: Function, kind: str, name: str) -> None:
-        self.f, self.kind, self.name = f, kind, name
-
-    def __add__(self, other: Number) -> Value:
-        return self if _is(other, 0) and not self.floats else self.f.binary("add", self, other)
-
-    def __radd__(self, other: Number) -> Value:
-        return self + other
-
-    def __sub__(self, other: Number) -> Value:
-        return self if _is(other, 0) and not self.floats else self.f.binary("sub", self, other)
-
-    def __rsub__(self, other: Number) -> Value:
-        return self.f.binary("sub", self.f.as_value(other, self.kind), self)
-
-    def __mul__(self, other: Number) -> Value:
-        return self if _is(other, 1) else self.f.binary("mul", self, other)
-
-    def __rmul__(self, other: Number) -> Value:
-        return self * other
-
-    def __truediv__(self, other: Number) -> Value:
-        return self.f.binary("div", self, other)
-
-    def __rtruediv__(self, other: Number) -> Value:
-        return self.f.binary("div", self.f.as_value(other, self.kind), self)
-
-    def __floordiv__(self, other: Number) -> Value:
-        """Of whole numbers at least 0."""
-        return self if _is(other, 1) else self.f.binary("udiv", self, other)
-
-    def __mod__(self, other: Number) -> Value:
-        """Of whole numbers at least 0."""
-        return self.f.binary("urem", self, other)
-
-    def __and__(self, other: Number) -> Value:
-        return self.f.binary("and", self, other)
-
-    def __or__(self, other: Number) -> Value:
-        return self.f.binary("or", self, other)
-
-    def __xor__(self, other: Number) -> Value:
-        return self.f.binary("xor", self, other)
-
-    def __lt__(self, other: Number) -> Value:
-        return self.f.compare("lt", self, other)
-
-    def __gt__(self, other: Number) -> Value:
-        return self.f.compare("gt", self, other)
-
-    def __le__(self, other: Number) -> Value:
-        return self.f.compare("le", self, other)
-
-    def __ge__(self, other: Number) -> Value:
-        return self.f.compare("ge", self, other)
-
-    def equals(self, other: Number) -> Value:
-        return self.f.compare("eq", self, other)
-
-    @property
-    def floats(self) -> bool:
-        return scalar_of(self.kind) in FLOATS
-
-    def at(self, offset: Value | int) -> Value:
-        """The address `offset` bytes on."""
-        if _is(offset, 0):
-            return self
-        word = offset.name if isinstance(offset, Value) else str(offset)
-        return self.f.make(PTR, f"getelementptr i8, ptr {self.name}, i64 {word}")
-
-
-def _is(number: Number, wanted: int) -> bool:
-    return isinstance(number, int) and number == wanted
-
-
-class Registers(list[Value]):
-    """Values that a loop carries from one turn to the next."""
+__all__ = [
+    "F32", "F64", "FLOATS", "I1", "I8", "I16", "I32", "I64", "PTR", "Function", "Number",
+    "Registers", "Value", "lanes_of", "literal", "scalar_of", "vector",
+]  # fmt: skip
 
 
 class Function:
@@ -249,7 +152,8 @@ class Function:
 
     def _own(self, verb: str, *given: Value) -> Value:
         kind = given[0].kind
-        tag = f"v{lanes_of(kind)}f32" if kind.startswith("<") else {F32: "f32", F64: "f64"}[kind]
+        bits = {F32: "f32", F64: "f64"}[scalar_of(kind)]
+        tag = f"v{lanes_of(kind)}{bits}" if kind.startswith("<") else bits
         return self.call(kind, f"llvm.{verb}.{tag}", *given)
 
     def fma(self, a: Value, b: Number, c: Value) -> Value:
@@ -258,6 +162,12 @@ class Function:
         a = self.spread(a, lanes_of(c.kind)) if lanes_of(a.kind) < lanes_of(c.kind) else a
         b = self.spread(b, lanes_of(c.kind)) if lanes_of(b.kind) < lanes_of(c.kind) else b
         return self._own("fma", a, b, c)
+
+    def dot2(self, a: Value, b: Value, c: Value) -> Value:
+        """a0 b0 + a1 b1 + c of pairs of bfloat16, each pair in an i32 lane: `vdpbf16ps`."""
+        pairs, bits = vector("bfloat", 2 * self.lanes), 32 * self.lanes
+        a, b = (self.convert("bitcast", v, pairs) for v in (a, b))
+        return self.call(c.kind, f"llvm.x86.avx512bf16.dpbf16ps.{bits}", c, a, b)
 
     def root(self, a: Value) -> Value:
         return self._own("sqrt", a)
@@ -352,7 +262,7 @@ class Function:
         self._open(head)
         place = len(self._lines)
         self._lines.append("")  # the phis, known at the end
-        i = Value(self, I64, f"%i{self._count}")
+        i = Value(self, I64, f"%turn{self._count}")
         entering = list(carry or ())
         if carry is not None:
             for slot, value in enumerate(entering):

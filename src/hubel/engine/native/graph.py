@@ -18,7 +18,7 @@ class Node:
 
     Attributes:
         kind: conv, conv_transposed, linear, norm, unary, binary, dropout, pool, whole, concat,
-            thin, upsample, response, group.
+            thin, upsample, view, resample, response, broadcast, group.
         inputs, output: values by number.
         weights: parameters and buffers by what they are to the node: {"weight": "conv1.weight"}.
         options: the rest.

@@ -1,7 +1,7 @@
 """Fewer nodes for the same graph.
 
-A convolution takes in the ReLU and the 2 x 2 pooling behind it, and what works on each number by
-itself is joined into groups, each of which one kernel runs.
+A convolution takes in the zeros put around its map, and the ReLU and the 2 x 2 pooling behind it;
+what works on each number by itself is joined into groups, each of which one kernel runs.
 """
 
 from __future__ import annotations
@@ -15,13 +15,43 @@ from hubel.engine.native.kernels.pointwise import Line
 
 def joined(graph: Graph) -> Graph:
     """The same graph with fewer nodes: see the module's text."""
-    return _with_groups(_with_tails(graph))
+    return _with_groups(_with_tails(_with_borders(graph)))
 
 
 def _only(graph: Graph, value: int) -> Node | None:
     """The one node that reads a value, if there is just one and it is not the result."""
     readers = graph.consumers(value)
     return readers[0] if len(readers) == 1 and value != graph.logits else None
+
+
+def _with_borders(graph: Graph) -> Graph:
+    """Zeros around a map that only a convolution reads become the convolution's own padding.
+
+    In front they are added to it; behind, the number of outputs says enough.
+    """
+    made = {node.output: node for node in graph.nodes}
+    nodes, gone = [], set()
+    for node in graph.nodes:
+        before = made.get(node.inputs[0]) if node.kind == "conv" else None
+        if before and _only(graph, before.output) and _is_border(before, graph):
+            _, top, left = before.options["into"]
+            padding = node.options["padding"]
+            options = {**node.options, "padding": (padding[0] + top, padding[1] + left)}
+            nodes.append(replace(node, inputs=before.inputs, options=options))
+            gone.add(before.output)
+        else:
+            nodes.append(node)
+    return replace(graph, nodes=[node for node in nodes if node.output not in gone])
+
+
+def _is_border(node: Node, graph: Graph) -> bool:
+    o = node.options
+    ins, outs = graph.shapes[node.inputs[0]], graph.shapes[node.output]
+    return (
+        node.kind == "thin" and o["start"] == (0, 0, 0) and o["step"] == (1, 1, 1)
+        and o["into"][0] == 0 and ins[0] == outs[0]
+        and all(o["into"][a] + ins[a] <= outs[a] for a in (1, 2))
+    )  # fmt: skip
 
 
 def _with_tails(graph: Graph) -> Graph:
@@ -99,7 +129,8 @@ def _group(root: Node, made: dict[int, Node], inside: set[int], graph: Graph) ->
         if node.kind == "binary":
             program.append((node.options["verb"], *operands))
         elif node.kind == "dropout":
-            program.append(("dropout", *operands, node.options["p"], node.output))
+            word = "map_dropout" if node.options.get("maps") else "dropout"
+            program.append((word, *operands, node.options["p"], node.output))
         else:
             program.append((node.options["name"], *operands, *node.options["figures"]))
         return len(program) - 1

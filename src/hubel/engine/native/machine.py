@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import platform
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 
 @dataclass(frozen=True)
@@ -28,6 +28,11 @@ class Machine:
         return 24 if self.registers >= 32 else 10
 
     @property
+    def half(self) -> bool:
+        """Whether it multiplies pairs of bfloat16."""
+        return self.lanes >= 8 and "+avx512bf16" in self.features.split(",")
+
+    @property
     def vector(self) -> int:
         """Bytes of a vector."""
         return 4 * self.lanes
@@ -46,6 +51,16 @@ def this_machine() -> Machine:
         return Machine(8, 16, cpu, features)
     wide = platform.machine() in ("arm64", "aarch64")
     return Machine(4, 32 if wide else 16, cpu, features)
+
+
+def fitting(machine: Machine, images: int, threads: int) -> Machine:
+    """The processor with vectors of half their length, where batches are too small for whole ones.
+
+    Two short vectors a cycle do what one long one does where each thread has 8 images or fewer.
+    """
+    if machine.lanes == 16 and images <= 8 * threads:
+        return replace(machine, lanes=8)
+    return machine
 
 
 def narrower(machine: Machine) -> Machine:

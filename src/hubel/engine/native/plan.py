@@ -157,9 +157,11 @@ class Plan:
 
 @dataclass(frozen=True)
 class Aim:
-    """What a step is for: the loss it goes down, or, without `loss`, the outputs alone."""
+    """What a step is for: the loss it goes down, or, without `loss`, the outputs alone; `half`:
+    its convolutions in bfloat16, where the processor multiplies that."""
 
     loss: bool
     smoothing: float = 0.0
     shares: bool = False
     backward: bool = True
+    half: bool = False

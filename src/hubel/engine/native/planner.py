@@ -46,10 +46,12 @@ class Planner:
         self.kept: dict[tuple[int, str], Any] = {}  # what a node's way back will want
         self.gradients: dict[int, Buffer] = {}
         self.sharers: dict[Buffer, set[int]] = {}
+        self.reading: Buffer | None = None  # the gradient that the node at its turn still reads
         self.wanted = self._wanted()
         self.totals = self.sum_space(2 * machine.vector)
         self.norm = self.sum_space(64)
         self.present = self.sum_space(machine.vector)
+        self.half = False  # whether convolutions multiply in bfloat16
         self.widest = 0  # elements of the longest row of zeros that is asked for
 
     def _wanted(self) -> set[int]:
@@ -119,11 +121,12 @@ class Planner:
             self.sharers[buffer] = {value}
             return buffer, False
         others = self.sharers[buffer] - {value}
-        if others:
-            buffer = self._own_copy(value, buffer)
+        if others or buffer is self.reading:
+            buffer = self.own_copy(value, buffer)
         return buffer, True
 
-    def _own_copy(self, value: int, shared: Buffer) -> Buffer:
+    def own_copy(self, value: int, shared: Buffer) -> Buffer:
+        """A value's gradient moved out of a buffer that others read too."""
         self.sharers[shared].discard(value)
         mine = self.gradients[value] = Buffer(shared.elements)
         self.sharers[mine] = {value}
@@ -141,7 +144,7 @@ class Planner:
 
     def taken(self, value: int) -> tuple[Buffer, bool]:
         """A value's whole gradient, at its producer's turn, and whether it may be written over."""
-        buffer = self.gradients.pop(value)
+        buffer = self.reading = self.gradients.pop(value)
         self.sharers[buffer].discard(value)
         return buffer, not self.sharers[buffer]
 
@@ -185,7 +188,7 @@ class Planner:
 
     def sums_of(self, norm: Node) -> Mine:
         c = self.graph.shapes[norm.inputs[0]][0]
-        return self._once(norm, "sums", lambda: self.sum_space(2 * c * self.machine.vector))
+        return self._once(norm, "sums", lambda: self.sum_space(4 * c * self.machine.vector))
 
     def figures_of(self, norm: Node) -> Shared:
         return self._once(norm, "figures", lambda: self.share(4 * self.channels(norm)))
@@ -242,7 +245,7 @@ class Planner:
         )  # fmt: skip
         for role, there in learns.items():
             if there:
-                self.parts.append(Part(norm.weights[role], Reduce("ready"), 0, c))
+                self.parts.append(Part(norm.weights[role], Reduce("ready", c, c), 0, c))
         return figures
 
     # ---- gradients of weights
@@ -253,9 +256,9 @@ class Planner:
         self.parts.append(Part(name, Reduce("lanes"), place.offset, count))
         return place
 
-    def packed_part(self, name: str, order: list[int], floats: int) -> Mine:
+    def packed_part(self, name: str, order: tuple[int, ...], floats: int) -> Mine:
         place = self.sum_space(floats * 4)
-        self.parts.append(Part(name, Reduce("packed"), place.offset, len(order), tuple(order)))
+        self.parts.append(Part(name, Reduce("packed"), place.offset, len(order), order))
         return place
 
     def row_part(self, name: str, rows: int, row: int, padded: int) -> Mine:

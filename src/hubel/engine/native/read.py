@@ -6,6 +6,7 @@ name.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -15,6 +16,7 @@ from torch import Tensor, nn
 
 from hubel.engine.native.graph import Graph, Node, NotCovered, Shape
 from hubel.engine.native.kernels.functions import UNARY
+from hubel.engine.native.read_maps import BROADCASTS, MAPS, broadcast
 from hubel.engine.record import Record
 from hubel.engine.tape import Tape
 
@@ -45,11 +47,14 @@ def _kind(output: Any) -> str:
 
 class _Reader:
     def __init__(self, model: nn.Module, tape: Tape, batch: int) -> None:
-        self.tape, self.batch = tape, batch
+        self.tape, self.batch, self.model = tape, batch, model
         number = tape.values.number
         self.names = {number(p): name for name, p in model.named_parameters()}
         self.names |= {number(b): name for name, b in model.named_buffers()}
         self.alias: dict[int, int] = {}
+        self.views: dict[int, int] = {}  # a parameter under another shape: its own number
+        self.unfolded: list[Node] = []  # views that the record at hand asks for
+        self.moved: set[str] = set()  # running statistics that a step changes
         self.shapes: dict[int, Shape] = {}
 
     def graph(self, images: Tensor, output: Tensor) -> Graph:
@@ -71,14 +76,13 @@ class _Reader:
     def _shape(self, shape: tuple[int, ...] | None, what: str) -> Shape:
         if shape is None or not shape or shape[0] != self.batch or len(shape) not in (2, 3, 4):
             raise NotCovered(f"{what} of shape {shape}")
-        rest = shape[1:]
-        return (*rest, *[1] * (3 - len(rest)))  # type: ignore[return-value]
+        return _three(shape)
 
     def _node(self, record: Record) -> list[Node]:
         where = f" in {record.path}" if record.path else ""
         what = f"{record.op.name}{where}"
         make = _READERS.get(record.op.name)
-        if make is None and record.op.name not in UNARY and record.op.name != "relu6":
+        if make is None and record.op.name not in UNARY and record.op.name not in _KIN:
             raise NotCovered(what)
         for dtype in record.dtypes:
             if dtype not in (None, torch.float32, torch.bool, torch.int64):
@@ -87,10 +91,11 @@ class _Reader:
             node = (make or _unary)(self, record)
         except NotCovered as error:
             raise NotCovered(f"{what}: {error}") from None
+        views, self.unfolded = self.unfolded, []
         if node is None:
-            return []
+            return views
         self.shapes[node.output] = self._shape(record.shapes.outputs[0], what)
-        return [replace(node, path=record.path)]
+        return [*views, replace(node, path=record.path)]
 
     def weight(self, record: Record, **places: int) -> dict[str, str]:
         """The parameters and buffers at these arguments, those that are there."""
@@ -104,12 +109,38 @@ class _Reader:
             found[role] = self.names[number]
         return found
 
+    def parameter(self, record: Record, place: int) -> str | None:
+        """The name of a parameter that stands here as it is or under another shape."""
+        number = record.inputs[place]
+        return self.names.get(self.views.get(number, number)) if number is not None else None
+
+    def averages(self, path: str) -> bool:
+        """Whether the batch norm there has a momentum that changes from batch to batch."""
+        return getattr(self.model.get_submodule(path), "momentum", 0) is None
+
     def data(self, record: Record, place: int = 0) -> int:
-        """The map at this argument."""
-        value = self._value(record.inputs[place])
+        """The map at this argument; where it was folded since it was made, a view of it."""
+        number = record.inputs[place]
+        value = self._value(number)
         if value not in self.shapes:
             raise NotCovered("a value that does not come from the images")
+        seen = record.shapes.inputs[place]
+        if number is None or seen is None or record.op.name in _INDIFFERENT:
+            return value
+        if _three(seen) != self.shapes[value]:
+            del self.alias[number]
+            self.shapes[number] = _three(seen)
+            self.unfolded.append(Node("view", (value,), number))
+            return number
         return value
+
+
+_INDIFFERENT = ("linear", "dropout", "reshape")  # to how their input is folded
+
+
+def _three(shape: tuple[int, ...]) -> Shape:
+    rest = shape[1:]
+    return (*rest, *[1] * (3 - len(rest)))  # type: ignore[return-value]
 
 
 def _needed(nodes: list[Node], logits: int) -> list[Node]:
@@ -160,7 +191,20 @@ def _linear(r: _Reader, record: Record) -> Node:
 
 def _norm(r: _Reader, record: Record) -> Node:
     weights = r.weight(record, weight=1, bias=2, running_mean=3, running_var=4)
+    inside = record.shapes.inputs[0]
+    if inside is None or r.shapes[r.data(record)] != r._shape(tuple(inside), "the input"):
+        raise NotCovered(f"of a map seen as {inside}")
+    if record.options["training"] and "running_mean" in weights:
+        if r.averages(record.path):
+            raise NotCovered("whose running statistics average all batches (momentum None)")
+        if weights["running_mean"] in r.moved:
+            raise NotCovered("used in several places")
+        r.moved.add(weights["running_mean"])
     return Node("norm", (r.data(record),), record.outputs[0], weights, dict(record.options))
+
+
+_KIN = ("relu6", "celu", "selu")  # functions that are others with figures of their own
+SELU_ALPHA, SELU_SCALE = 1.6732632423543772, 1.0507009873554805  # Klambauer et al. 2017
 
 
 def _unary(r: _Reader, record: Record) -> Node:
@@ -173,11 +217,19 @@ def _unary(r: _Reader, record: Record) -> Node:
     elif name == "relu6":
         name, figures = "hardtanh", (0.0, 6.0)
     elif name == "elu":
-        if (o["scale"], o["input_scale"]) != (1, 1):
-            raise NotCovered("with a scale")
-        figures = (o["alpha"],)
+        figures = (o["alpha"], o["scale"], o["input_scale"])
+    elif name == "celu":
+        alpha = o.get("alpha", 1.0)
+        name, figures = "elu", (alpha, 1.0, 1 / alpha)
+    elif name == "selu":
+        name, figures = "elu", (SELU_ALPHA, SELU_SCALE, 1.0)
+    elif name == "softplus":
+        figures = (o["beta"], o["threshold"])
+    elif name == "clamp":
+        low, high = o["min"], o["max"]
+        figures = (-math.inf if low is None else low, math.inf if high is None else high)
     elif name == "gelu" and o["approximate"] != "none":
-        raise NotCovered("by its tanh form")
+        name = "gelu_tanh"
     return _function(r, record, 0, name, figures)
 
 
@@ -206,10 +258,12 @@ def _arithmetic(r: _Reader, record: Record) -> Node:
         return _function(r, record, 1, "linear", figures)
     if name == "divide" or factor != 1:
         raise NotCovered("of two maps")
+    verb = BROADCASTS[name]
+    if r.parameter(record, 0) or r.parameter(record, 1):
+        return broadcast(r, record, verb)
     a, b = r.data(record, 0), r.data(record, 1)
     if r.shapes[a] != r.shapes[b]:
-        raise NotCovered(f"of maps of different shape, {r.shapes[a]} and {r.shapes[b]}")
-    verb = {"add": "add", "subtract": "sub", "multiply": "mul"}[name]
+        return broadcast(r, record, verb)
     return Node("binary", (a, b), record.outputs[0], {}, {"verb": verb})
 
 
@@ -219,115 +273,15 @@ def _negative(r: _Reader, record: Record) -> Node:
 
 def _dropout(r: _Reader, record: Record) -> Node | None:
     p = float(record.options["p"])
-    if record.spelling.startswith("aten.feature_dropout"):
-        raise NotCovered("of whole maps")
+    if p == 0 and record.inputs[1] is not None:
+        p = 1.0  # the tape has a mask of zeros, and nothing to make up for it
     if p == 0:
         r.alias[record.outputs[0]] = r.data(record)
         return None
-    return Node("dropout", (r.data(record),), record.outputs[0], {}, {"p": p})
-
-
-def _pool(r: _Reader, record: Record) -> Node:
-    o = dict(record.options)
-    if len(o["kernel"]) != 2:
-        raise NotCovered("not two-dimensional")
-    kind = "max" if record.op.name == "max_pool" else "mean"
-    if kind == "mean" and (o["divisor"] is not None or o["ceil_mode"]):
-        raise NotCovered("with ceil_mode or a divisor of its own")
-    if o.get("indices") and any(n in _read_values(r) for n in record.outputs[1:]):
-        raise NotCovered("whose places are asked for")
-    options = {
-        "kind": kind, "kernel": o["kernel"], "stride": o["stride"], "padding": o["padding"],
-        "dilation": o.get("dilation", (1, 1)), "padding_counts": o.get("count_padding", True),
-    }  # fmt: skip
-    return Node("pool", (r.data(record),), record.outputs[0], {}, options)
-
-
-def _read_values(r: _Reader) -> set[int]:
-    return {n for record in r.tape.records for n in record.inputs if n is not None}
-
-
-def _adaptive(r: _Reader, record: Record) -> Node | None:
-    value = r.data(record)
-    shape, size = r.shapes[value], tuple(record.options["size"])
-    if size == shape[1:]:
-        r.alias[record.outputs[0]] = value
-        return None
-    if size != (1, 1):
-        raise NotCovered(f"from {shape[1:]} to {size}")
-    return Node("whole", (value,), record.outputs[0], {}, {"kind": "mean"})
-
-
-def _over_maps(kind: str) -> Callable[[_Reader, Record], Node]:
-    def read(r: _Reader, record: Record) -> Node:
-        shape = record.shapes.inputs[0]
-        axes = record.options.get("axes")
-        axes = axes if isinstance(axes, (tuple, list)) else (axes,)
-        if (
-            shape is None
-            or len(shape) != 4
-            or sorted(a % 4 for a in axes if a is not None) != [2, 3]
-        ):
-            raise NotCovered("over other axes than rows and columns")
-        if record.options.get("sign", 1) != 1 or record.options.get("dtype") is not None:
-            raise NotCovered("of another kind")
-        return Node("whole", (r.data(record),), record.outputs[0], {}, {"kind": kind})
-
-    return read
-
-
-def _reshape(r: _Reader, record: Record) -> None:
-    value = r.data(record)
-    inside, outside = record.shapes.inputs[0], record.shapes.outputs[0]
-    if inside is None or outside[0] != inside[0] or len(outside) not in (2, 4):
-        raise NotCovered(f"from {inside} to {outside}")
-    c, h, w = r.shapes[value]
-    if len(outside) == 4 and tuple(outside[1:]) != (c, h, w):
-        raise NotCovered(f"from {inside} to {outside}")
-    r.alias[record.outputs[0]] = value
-
-
-def _concat(r: _Reader, record: Record) -> Node:
-    if record.options["axis"] not in (1, -3):
-        raise NotCovered("along another axis than the channels")
-    inputs = tuple(r.data(record, place) for place in range(len(record.inputs)))
-    return Node("concat", inputs, record.outputs[0])
-
-
-def _slice(r: _Reader, record: Record) -> Node | None:
-    """Every second row or column, as ResNet's option A takes them; two in a row are joined."""
-    o, value = record.options, r.data(record)
     shape = record.shapes.inputs[0]
-    axis = o["axis"] % 4 if shape is not None and len(shape) == 4 else -1
-    if axis < 1:
-        raise NotCovered("of the batch")
-    if shape is not None and o["length"] == shape[axis] and o["step"] == 1:
-        r.alias[record.outputs[0]] = value
-        return None
-    start, step = [0, 0, 0], [1, 1, 1]
-    start[axis - 1], step[axis - 1] = o["start"], o["step"]
-    options = {"start": tuple(start), "step": tuple(step), "into": 0}
-    return Node("thin", (value,), record.outputs[0], {}, options)
-
-
-def _pad(r: _Reader, record: Record) -> Node:
-    """Channels of zeros around the others."""
-    sides = tuple(record.options["sides"])
-    if record.options["mode"] != "constant" or record.options["value"] or any(sides[:4]):
-        raise NotCovered("other than with channels of zeros")
-    if len(sides) != 6 or min(sides) < 0:
-        raise NotCovered("of another form")
-    options = {"start": (0, 0, 0), "step": (1, 1, 1), "into": sides[4]}
-    return Node("thin", (r.data(record),), record.outputs[0], {}, options)
-
-
-def _upsample(r: _Reader, record: Record) -> Node:
-    value, o = r.data(record), record.options
-    _, h, w = r.shapes[value]
-    tall, wide = o["size"]
-    if o["kind"] != "nearest" or tall % h or wide % w:
-        raise NotCovered(f"{o['kind']} from {(h, w)} to {(tall, wide)}")
-    return Node("upsample", (value,), record.outputs[0], {}, {"factor": (tall // h, wide // w)})
+    maps = record.spelling.startswith("aten.feature_dropout") and shape and len(shape) == 4
+    options = {"p": p, "maps": True} if maps else {"p": p}
+    return Node("dropout", (r.data(record),), record.outputs[0], {}, options)
 
 
 _READERS: dict[str, Callable[[_Reader, Record], Node | None]] = {
@@ -336,16 +290,7 @@ _READERS: dict[str, Callable[[_Reader, Record], Node | None]] = {
     "linear": _linear,
     "batch_norm": _norm,
     "dropout": _dropout,
-    "max_pool": _pool,
-    "average_pool": _pool,
-    "adaptive_average_pool": _adaptive,
-    "mean": _over_maps("mean"),
-    "extreme": _over_maps("max"),
-    "reshape": _reshape,
-    "concat": _concat,
-    "slice": _slice,
-    "pad": _pad,
-    "upsample": _upsample,
+    **MAPS,
     "neg": _negative,
     **dict.fromkeys(("add", "subtract", "multiply", "divide"), _arithmetic),
 }

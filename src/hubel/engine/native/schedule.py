@@ -3,10 +3,11 @@ a place for every buffer."""
 
 from __future__ import annotations
 
-from hubel.engine.native.graph import Graph
+from hubel.engine.native.graph import Graph, NotCovered
 from hubel.engine.native.kernels.loss import CrossEntropy
 from hubel.engine.native.kernels.move import Pack, Unpack
 from hubel.engine.native.lower import backward, forward
+from hubel.engine.native.lower.halves import pair_weights
 from hubel.engine.native.machine import Machine
 from hubel.engine.native.plan import (
     SCRATCH,
@@ -42,6 +43,8 @@ def make_plan(
     Raises `NotCovered`.
     """
     p = Planner(graph, weights, learns if aim.backward else set(), machine)
+    p.half = aim.half and machine.half
+    pair_weights(p)
     p.fix_figures()
     image = p.new_value(graph.image)
     p.widest = max(p.size(graph.image), p.size(graph.logits)) // machine.lanes + 1
@@ -67,6 +70,10 @@ def make_plan(
     p.cut()
     if p.calls:
         p.phases.append(Phase(p.calls, []))
+    names = [part.name for part in p.parts]
+    for name in names:
+        if names.count(name) > 1:
+            raise NotCovered(f"{name}, which is used in {names.count(name)} places")
     return _placed(p, cache)
 
 

@@ -8,10 +8,11 @@ The weights stay in the model's own tensors, which the machine code reads and wr
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,7 @@ from hubel.engine.native.graph import NotCovered
 from hubel.engine.native.jit import Loaded, compile_object, module_text
 from hubel.engine.native.join import joined
 from hubel.engine.native.kernels.update import FIGURES, Update
-from hubel.engine.native.machine import Machine, this_machine
+from hubel.engine.native.machine import Machine, fitting, this_machine
 from hubel.engine.native.plan import Aim, Plan
 from hubel.engine.native.read import read_graph
 from hubel.engine.native.schedule import make_plan
@@ -50,12 +51,9 @@ class Step:
 
     Attributes:
         gradients: by parameter, written by every run.
-        states: the optimiser's two tensors for each parameter, where the step updates.
         figures: float32 (parameters, len(FIGURES)), what the update is told; to be filled in.
-        seconds: what reading, planning and compiling took.
     """
 
-    model: nn.Module
     plan: Plan
     board: Board
     machine: Machine
@@ -65,11 +63,9 @@ class Step:
     code: Loaded
     tensors: dict[str, Tensor]
     gradients: dict[str, Tensor]
-    states: dict[str, tuple[Tensor | None, Tensor | None]] = field(default_factory=dict)
-    figures: Tensor = field(default_factory=lambda: torch.empty(0))
 
     def __post_init__(self) -> None:
-        self.figures = torch.zeros(len(self.plan.parts), len(FIGURES))
+        self.figures = np.zeros((len(self.plan.parts), len(FIGURES)), dtype=np.float32)
         self._board = np.zeros(self.board.size + 8, dtype=np.int64)
         start = (-self._board.ctypes.data // 8) % 8
         self._board = self._board[start:]
@@ -77,17 +73,19 @@ class Step:
         self._orders = {
             p.name: torch.tensor(p.order, dtype=torch.int32) for p in self.plan.parts if p.order
         }
+        self._weights = [(self.tensors[name], at) for name, at in self.board.weights.items()]
         self._memory = _Memory(0)
         self._mine = _Memory(self.threads * self.plan.thread_bytes)
         self._shared = _Memory(self.plan.shared_bytes)
         self._at = {word: place for place, word in enumerate(FIELDS)}
         self._set("mine", self._mine.address)
         self._set("shared", self._shared.address)
-        self._set("threads", self.threads)
         for name, place in self.board.orders.items():
             if name in self._orders:
                 self._board[place] = self._orders[name].data_ptr()
-        self._crew = workers(self.threads, self.machine)
+        for name, place in self.board.gradients.items():
+            self._board[place] = self.gradients[name].data_ptr()
+        self._states: dict[str, tuple[Tensor, Tensor | None]] = {}
 
     @property
     def parameters(self) -> list[str]:
@@ -115,7 +113,8 @@ class Step:
         n = len(images)
         images = images.contiguous()
         logits = torch.empty(n, self.plan.classes)
-        self._grow(n)
+        tiles = self._grow(n)
+        threads = max(1, min(self.threads, tiles))
         board, at = self._board, self._at
         board[at["n"]], board[at["images"]] = n, images.data_ptr()
         board[at["logits"]], board[at["seed"]] = logits.data_ptr(), seed
@@ -124,33 +123,36 @@ class Step:
             board[at["labels"]] = labels.data_ptr()
         self._floats[at["scale"]] = 1 / max(n, 1) if scale is None else scale
         self._floats[at["clip"]] = clip or 0.0
-        board[at["figures"]] = self.figures.data_ptr()
+        board[at["figures"]] = self.figures.ctypes.data
         board[METER // 8] = 0
         self._point()
-        self._crew.run(self.code.address["step"], board.ctypes.data, self.threads)
+        board[at["threads"]] = threads
+        crew = workers(self.threads, self.machine)  # asked for each time: a fork has a new one
+        crew.run(self.code.address["step"], board.ctypes.data, threads)
         loss, hits, norm = (float(self._floats[at[word]]) for word in ("loss", "hits", "norm"))
         return Answer(loss, int(hits), norm, logits, bool(board[at["sound"]]))
 
     def _point(self) -> None:
-        """Addresses of the tensors, which may have moved since."""
-        for name, place in self.board.weights.items():
-            self._board[place] = self.tensors[name].data_ptr()
-        for name, place in self.board.gradients.items():
-            self._board[place] = self.gradients[name].data_ptr()
-        for name, (first, second) in self.states.items():
-            v, s = self.board.states[name]
-            if first is not None:
-                self._board[v] = first.data_ptr()
-            if second is not None:
-                self._board[s] = second.data_ptr()
+        """Addresses of the weights, which may have moved since."""
+        for tensor, place in self._weights:
+            self._board[place] = tensor.data_ptr()
 
-    def _grow(self, n: int) -> None:
-        lanes = self.machine.lanes
+    def bind(self, name: str, first: Tensor, second: Tensor | None = None) -> None:
+        """The optimiser's tensors for one parameter, float32 in its shape, contiguous. They must
+        stay where they are; the step holds on to them."""
+        self._states[name] = (first, second)
+        for tensor, place in zip((first, second), self.board.states[name], strict=True):
+            self._board[place] = 0 if tensor is None else tensor.data_ptr()
+
+    def _grow(self, n: int) -> int:
+        """Room for n images; how many tiles they are."""
+        all_tiles = -(-n // self.machine.lanes)
         single = sum(bool(phase.calls) for phase in self.plan.phases) == 1
-        tiles = self.threads * self.plan.tiles if single else -(-n // lanes)
+        tiles = self.threads * self.plan.tiles if single else all_tiles
         if self._memory.size < tiles * self.plan.tile_bytes:
             self._memory = _Memory(tiles * self.plan.tile_bytes)
             self._set("tiles", self._memory.address)
+        return all_tiles
 
     def _set(self, word: str, number: int) -> None:
         self._board[self._at[word]] = number
@@ -178,14 +180,16 @@ def compile_step(
     """Compile what `aim` asks for, for `model` as it stands (training or not).
 
     Args:
-        images: some images, float32 (N, C, H, W); their number does not matter.
+        images: some images, float32 (N, C, H, W). Any number can be run later; for so many the
+            step is at its fastest.
         update: the optimiser's step to take as well; None leaves the gradients alone.
         threads: None takes PyTorch's number.
         cache_folder: where machine code is kept between processes.
 
     Raises `NotCovered`, saying what stands in the way.
     """
-    machine = machine or this_machine()
+    threads = threads or torch.get_num_threads()
+    machine = machine or fitting(this_machine(), len(images), threads)
     tensors = {**dict(model.named_parameters()), **dict(model.named_buffers())}
     _check(tensors, images)
     graph = joined(read_graph(model, images[:2]))
@@ -198,7 +202,7 @@ def compile_step(
     code = _code(key, plan, board, machine, update, cache_folder)
     gradients = {part.name: torch.zeros_like(tensors[part.name]) for part in plan.parts}
     return Step(
-        model, plan, board, machine, threads or torch.get_num_threads(), aim, update,
+        plan, board, machine, threads, aim, update,
         Loaded(code, machine, ["step"]), tensors, gradients,
     )  # fmt: skip
 
@@ -241,13 +245,25 @@ def _code(
     key: str, plan: Plan, board: Board, machine: Machine, update: Update | None, folder: Path | None
 ) -> bytes:
     kept = folder / f"{key}.o" if folder is not None else None
-    if kept is not None and kept.exists():
-        return kept.read_bytes()
+    known = _kept_code(kept) if kept is not None else None
+    if known is not None:
+        return known
     functions = Assembler(plan, board, machine, update).module()
     code = compile_object(module_text(functions, machine, MEET), machine)
     if kept is not None:
-        kept.parent.mkdir(parents=True, exist_ok=True)
-        part = kept.with_suffix(f".{os.getpid()}")
-        part.write_bytes(code)
-        part.replace(kept)
+        with contextlib.suppress(OSError):  # a cache that cannot be written costs time, no more
+            kept.parent.mkdir(parents=True, exist_ok=True)
+            part = kept.with_suffix(f".{os.getpid()}")
+            part.write_bytes(hashlib.sha256(code).digest() + code)
+            part.replace(kept)
     return code
+
+
+def _kept_code(path: Path) -> bytes | None:
+    """Machine code kept earlier, if it is whole."""
+    try:
+        content = path.read_bytes()
+    except OSError:
+        return None
+    digest, code = content[:32], content[32:]
+    return code if hashlib.sha256(code).digest() == digest else None

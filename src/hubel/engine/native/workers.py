@@ -131,7 +131,7 @@ class Workers:
         self._desk = np.zeros(16 + 8 * (count + 2), dtype=np.int64)
         desk = self._desk.ctypes.data
         self._desk_at = desk + (-desk) % 64
-        work = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64)(code.address["work"])
+        self._entry = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64)(code.address["work"])
         self._run = ctypes.CFUNCTYPE(
             None, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64
         )(code.address["run"])
@@ -139,8 +139,12 @@ class Workers:
         self.count = count
         for number in range(1, count + 1):
             threading.Thread(
-                target=work, args=(self._desk_at, number), name=f"hubel-{number}", daemon=True
+                target=self._work, args=(number,), name=f"hubel-{number}", daemon=True
             ).start()
+
+    def _work(self, number: int) -> None:
+        """A thread's life. It holds on to the crew: its code and desk must outlast it."""
+        self._entry(self._desk_at, number)
 
     def run(self, address: int, board: int, threads: int) -> None:
         """Run machine code on `threads` threads (this one is one of them), until all are done."""

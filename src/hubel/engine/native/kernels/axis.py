@@ -45,6 +45,13 @@ class Axis:
         )
 
     @property
+    def taken(self) -> int:
+        """How many (output, tap) pairs read a place."""
+        return sum(
+            self.source(out, k) is not None for out in range(self.n_out) for k in range(self.kernel)
+        )
+
+    @property
     def phases(self) -> int:
         """How many kinds of output places there are: those that differ in which taps they have."""
         return self.stride if self.transposed else 1

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from hubel.engine.native.emit import F32, I8, I32, I64, PTR, Function, Registers, Value, vector
 from hubel.engine.native.kernels.axis import LIFT, Axis, Run, runs
 from hubel.engine.native.kernels.blocks import best_block, parts
+from hubel.engine.native.kernels.norm import add_to_sums
 from hubel.engine.native.machine import Machine
 
 
@@ -37,6 +38,8 @@ class Correlate:
         add: add to what stands in y.
         sums: also add up y and y^2 of each channel.
         pool: write the largest of each 2 x 2 and which it was.
+        half: x and the weight hold pairs of bfloat16, two input channels each (`halves.py`);
+            `cin` and the strides of the weight count pairs.
     """
 
     cin: int
@@ -57,25 +60,19 @@ class Correlate:
     add: bool = False
     sums: bool = False
     pool: bool = False
+    half: bool = False
 
     @property
     def macs(self) -> int:
         """Multiply-adds for one image, those with padding left out."""
-        across = sum(
-            self.columns.source(w, k) is not None
-            for w in range(self.columns.n_out) for k in range(self.columns.kernel)
-        )  # fmt: skip
-        down = sum(
-            self.rows.source(h, k) is not None
-            for h in range(self.rows.n_out) for k in range(self.rows.kernel)
-        )  # fmt: skip
-        return self.groups * self.cin * self.cout * across * down
+        pairs = 2 if self.half else 1
+        return pairs * self.groups * self.cin * self.cout * self.rows.taken * self.columns.taken
 
 
 def write_correlate(name: str, spec: Correlate, machine: Machine) -> Function:
     """void (x, w, b, y, extra, shift, present, zeros, first row, past the last row), rows of y.
 
-    `extra` takes the sums (2 vectors a channel), counted from `shift`, of the lanes that are
+    `extra` takes the sums (2 vectors of f64 a channel), counted from `shift`, of the lanes that are
     `present` (1, else 0); or, with `pool`, a byte a lane: 0 to 3, which of the four was largest,
     4 where ReLU silenced them all. `zeros` is a row of zeros.
     """
@@ -150,19 +147,21 @@ class _Writer:
 
     def _products(self, sums: Registers, lines: list[Value], w: Value, size: int, run: Run) -> None:
         f, spec = self.f, self.spec
+        multiply, kind = (f.dot2, vector(I32, f.lanes)) if spec.half else (f.fma, f.vec)
         for k in range(spec.columns.kernel):
             if all(reads[k] is None for reads in run.reads):
                 continue
-            weights = [f.spread(f.load(w.at((i * spec.w_out + k) * 4), F32)) for i in range(size)]
+            word = I32 if spec.half else F32
+            weights = [f.spread(f.load(w.at((i * spec.w_out + k) * 4), word)) for i in range(size)]
             for r, line in enumerate(lines):
                 for j, reads in enumerate(run.reads):
                     place = reads[k]
                     if place is None:
                         continue
-                    value = f.load(line.at(place * spec.x_column))
+                    value = f.load(line.at(place * spec.x_column), kind)
                     for i, weight in enumerate(weights):
                         slot = (i * self.tall + r) * run.width + j
-                        sums[slot] = f.fma(weight, value, sums[slot])
+                        sums[slot] = multiply(weight, value, sums[slot])
 
     def _taps(self, row: Value, phase: int):  # type: ignore[no-untyped-def]
         """The kernel rows at work: first, distance, from, to, and the input row of each."""
@@ -225,16 +224,15 @@ class _Writer:
                 f.store(relu(f, whole) if spec.relu else whole, at)
 
     def _add_sums(self, values: list[Value], channel: Value) -> None:
-        f, bytes_ = self.f, self.machine.vector
-        place = f.arg("extra").at(channel * (2 * bytes_))
+        f = self.f
         shift = f.spread(f.load(f.arg("shift").at(channel * 4), F32))
         present = f.load(f.arg("present"))
-        total, squares = f.load(place), f.load(place.at(bytes_))
+        total = squares = f.constant(0.0)
         for value in values:
             moved = (value - shift) * present
             total, squares = total + moved, f.fma(moved, moved, squares)
-        f.store(total, place)
-        f.store(squares, place.at(bytes_))
+        place = f.arg("extra").at(channel * (4 * self.machine.vector))
+        add_to_sums(f, place, [total, squares], self.machine)
 
     def _pooled(
         self, values: list[Value], row: Value, channel: Value, run: Run, column: Value

@@ -29,6 +29,11 @@ class DenseGradient:
     tiles: int
     tile: int
 
+    @property
+    def macs(self) -> int:
+        """Multiply-adds for one image."""
+        return self.inputs * self.outputs
+
 
 def row_floats(inputs: int, machine: Machine) -> int:
     """Floats of a padded row of features: of x by image and of g."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from hubel.engine.native.emit import F32, F64, I64, PTR, Function, Registers, Value
+from hubel.engine.native.emit import F32, F64, I64, PTR, Function, Registers, Value, vector
 from hubel.engine.native.machine import Machine
 
 
@@ -21,21 +21,33 @@ class Sums:
 
 
 def write_sums(name: str, spec: Sums, machine: Machine) -> Function:
-    """void (x, shift, sums (channels, 2, lanes), there: 1 or 0 a lane)."""
+    """void (x, shift, sums f64 (channels, 2, lanes), there: 1 or 0 a lane)."""
     f = Function(name, [("x", PTR), ("shift", PTR), ("sums", PTR), ("there", PTR)], machine.lanes)
     there = f.load(f.arg("there"))
     with f.loop(0, spec.channels) as c:
         shift = f.spread(f.load(f.arg("shift").at(c * 4), F32))
-        state = Registers([f.constant(0.0), f.constant(0.0)])
+        at = f.arg("sums").at(c * (4 * machine.vector))
+        state = Registers(load_sums(f, at, machine))
         with f.loop(0, spec.size, carry=state) as k:
             value = f.load(f.arg("x").at((c * spec.size + k) * machine.vector))
-            moved = (value - shift) * there
+            moved = f.convert("fpext", (value - shift) * there, vector(F64, f.lanes))
             state[0], state[1] = state[0] + moved, f.fma(moved, moved, state[1])
-        at = f.arg("sums").at(c * (2 * machine.vector))
-        for half in (0, 1):
-            mine = at.at(half * machine.vector)
-            f.store(f.load(mine) + state[half], mine)
+        for half, value in enumerate(state):
+            f.store(value, at.at(half * 2 * machine.vector), 8)
     return f
+
+
+def load_sums(f: Function, place: Value, machine: Machine) -> list[Value]:
+    """A channel's two sums, float64 in every lane: differences of large ones are wanted."""
+    wide = vector(F64, f.lanes)
+    return [f.load(place.at(half * 2 * machine.vector), wide, 8) for half in (0, 1)]
+
+
+def add_to_sums(f: Function, place: Value, found: list[Value], machine: Machine) -> None:
+    """Add float32 sums, of a few numbers, to a channel's two."""
+    for half, old in enumerate(load_sums(f, place, machine)):
+        more = f.convert("fpext", found[half], old.kind)
+        f.store(old + more, place.at(half * 2 * machine.vector), 8)
 
 
 @dataclass(frozen=True)
@@ -93,10 +105,9 @@ def _both(f: Function, c: Value, machine: Machine) -> tuple[Value, Value]:
     """The two sums of a channel over threads and lanes."""
     state = Registers([f.constant(0.0, F64), f.constant(0.0, F64)])
     with f.loop(0, f.arg("threads"), carry=state) as t:
-        at = f.arg("sums").at(t * f.arg("apart") + c * (2 * machine.vector))
-        for half in (0, 1):
-            value = f.lane_sum(f.load(at.at(half * machine.vector)))
-            state[half] = state[half] + f.convert("fpext", value, F64)
+        at = f.arg("sums").at(t * f.arg("apart") + c * (4 * machine.vector))
+        for half, value in enumerate(load_sums(f, at, machine)):
+            state[half] = state[half] + f.lane_sum(value)
     return state[0], state[1]
 
 

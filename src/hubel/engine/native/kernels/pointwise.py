@@ -16,7 +16,10 @@ from typing import Any
 
 from hubel.engine.native.emit import F32, I32, I64, PTR, Function, Registers, Value, lanes_of
 from hubel.engine.native.kernels.functions import UNARY
+from hubel.engine.native.kernels.norm import add_to_sums
 from hubel.engine.native.machine import Machine
+
+DROPOUTS = ("dropout", "map_dropout")  # of single elements, of whole maps
 
 Line = tuple[Any, ...]
 Program = tuple[Line, ...]
@@ -98,7 +101,7 @@ def write_pointwise(name: str, spec: Pointwise, machine: Machine) -> Function:
             for step in range(unroll):
                 index = channel * (spec.rows * spec.row) + first + step
                 place = index * machine.vector
-                values = _run(f, spec, figures, place, index)
+                values = _run(f, spec, figures, place, index, channel)
                 f.store(values[-1], f.arg("y").at(place))
     return f
 
@@ -106,7 +109,7 @@ def write_pointwise(name: str, spec: Pointwise, machine: Machine) -> Function:
 def write_pointwise_back(name: str, spec: PointwiseBack, machine: Machine) -> Function:
     """void (dy, seed, first image, leaves and scales, outputs, sums, first row, past the last).
 
-    `sums` takes for each norm, for each channel: sum of d, and of d (c - mean).
+    `sums` takes for each norm, for each channel, in f64: sum of d, and of d (c - mean).
     """
     forward, program = spec.forward, spec.forward.program
     outs = [(f"o{n}", PTR) for n in range(len(spec.outputs))]
@@ -124,8 +127,8 @@ def write_pointwise_back(name: str, spec: PointwiseBack, machine: Machine) -> Fu
             for step in range(unroll):
                 index = channel * (forward.rows * forward.row) + first + step
                 place = index * machine.vector
-                values = _run(f, forward, figures, place, index)
-                slopes = _back(f, forward, values, f.load(f.arg("dy").at(place)), index)
+                values = _run(f, forward, figures, place, index, channel)
+                slopes = _back(f, forward, values, f.load(f.arg("dy").at(place)), index, channel)
                 for number, (line, add) in enumerate(spec.outputs):
                     at = f.arg(f"o{number}").at(place)
                     f.store(slopes[line] + f.load(at) if add else slopes[line], at)
@@ -135,10 +138,8 @@ def write_pointwise_back(name: str, spec: PointwiseBack, machine: Machine) -> Fu
                     carried[2 * number] = carried[2 * number] + d
                     carried[2 * number + 1] = f.fma(d, raw, carried[2 * number + 1])
         for number in range(len(spec.norms)):
-            at = f.arg(f"sums{number}").at(channel * (2 * machine.vector))
-            for half in (0, 1):
-                mine = at.at(half * machine.vector)
-                f.store(f.load(mine) + carried[2 * number + half], mine)
+            at = f.arg(f"sums{number}").at(channel * (4 * machine.vector))
+            add_to_sums(f, at, carried[2 * number : 2 * number + 2], machine)
     return f
 
 
@@ -172,8 +173,9 @@ def _figures(f: Function, spec: Pointwise, channel: Value) -> dict[int, tuple[Va
 
 
 def _run(
-    f: Function, spec: Pointwise, figures: dict[int, tuple[Value, ...]], place: Value, index: Value
-) -> list[Value]:
+    f: Function, spec: Pointwise, figures: dict[int, tuple[Value, ...]], place: Value, index: Value,
+    channel: Value,
+) -> list[Value]:  # fmt: skip
     values: list[Value] = []
     for number, line in enumerate(spec.program):
         verb = line[0]
@@ -184,8 +186,8 @@ def _run(
             values.append(f.fma(f.load(f.arg(f"x{line[1]}").at(place)), scale, shift))
         elif verb in ("add", "sub", "mul"):
             values.append(f.binary(verb, values[line[1]], values[line[2]]))
-        elif verb == "dropout":
-            kept = _kept(f, index, line)
+        elif verb in DROPOUTS:
+            kept = _kept(f, index if verb == "dropout" else channel, line)
             values.append(f.select(kept, values[line[1]] * _grown(line), 0.0))
         else:
             values.append(UNARY[verb].forward(f, values[line[1]], *line[2:]))
@@ -193,7 +195,7 @@ def _run(
 
 
 def _back(
-    f: Function, spec: Pointwise, values: list[Value], dy: Value, index: Value
+    f: Function, spec: Pointwise, values: list[Value], dy: Value, index: Value, channel: Value
 ) -> dict[int, Value]:
     """The gradient of every line."""
     program = spec.program
@@ -215,8 +217,9 @@ def _back(
             a, b = line[1:]
             give(a, d * values[b])
             give(b, d * values[a])
-        elif verb == "dropout":
-            give(line[1], f.select(_kept(f, index, line), d * _grown(line), 0.0))
+        elif verb in DROPOUTS:
+            kept = _kept(f, index if verb == "dropout" else channel, line)
+            give(line[1], f.select(kept, d * _grown(line), 0.0))
         elif verb not in ("leaf", "norm"):
             give(line[1], UNARY[verb].backward(f, values[line[1]], values[number], d, *line[2:]))
     return slopes

@@ -29,6 +29,7 @@ class Pool:
         kind: "max" or "mean".
         channels, rows, columns: of the map; the axes' `n_in` are what is pooled.
         padding_counts: whether a mean divides by the window's size also at the rim.
+        divisor: what a mean divides by instead, if not 0.
     """
 
     kind: str
@@ -36,6 +37,7 @@ class Pool:
     rows: Axis
     columns: Axis
     padding_counts: bool = True
+    divisor: int = 0
 
 
 @dataclass(frozen=True)
@@ -141,6 +143,8 @@ def _windows(f: Function, spec: Pool, machine: Machine):  # type: ignore[no-unty
 
 def _share(f: Function, spec: Pool, low: Number, high: Number, run: Run) -> Value:
     """What one number weighs in its mean."""
+    if spec.divisor:
+        return f.constant(1 / spec.divisor)
     if spec.padding_counts or (isinstance(low, int) and isinstance(high, int)):
         wide = spec.columns.kernel if spec.padding_counts else _wide(run)
         return f.constant(1 / (spec.rows.kernel * wide))
@@ -155,7 +159,7 @@ def _wide(run: Run) -> int:
 
 @dataclass(frozen=True)
 class Whole:
-    """One number from each whole map: its "max" or its "mean". `size` elements a map."""
+    """One number from each whole map: its "max", "mean" or "sum". `size` elements a map."""
 
     kind: str
     channels: int
@@ -183,7 +187,7 @@ def write_whole(name: str, spec: Whole, machine: Machine) -> Function:
                 state[0] = f.select(wins, value, state[0])
             else:
                 state[0] = state[0] + value
-        y = state[0] if spec.kind == "max" else state[0] * (1 / spec.size)
+        y = state[0] * (1 / spec.size) if spec.kind == "mean" else state[0]
         f.store(y, f.arg("y").at(c * machine.vector))
     return f
 
@@ -202,7 +206,7 @@ def write_whole_back(name: str, spec: WholeBack, machine: Machine) -> Function:
                 x = f.load(f.arg("x").at((c * forward.size + k) * machine.vector))
                 count[0] = count[0] + f.select(x.equals(y), f.constant(1.0), 0.0)
             d = d / f.select(count[0] < 1.0, 1.0, count[0])
-        else:
+        elif forward.kind == "mean":
             d = d * (1 / forward.size)
         with f.loop(0, forward.size) as k:
             place = (c * forward.size + k) * machine.vector

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from hubel.engine.native.emit import F32, F64, I32, I64, PTR, Function, Registers, Value
+from hubel.engine.native.emit import F32, F64, I32, I64, PTR, Function, Registers, Value, vector
 from hubel.engine.native.machine import Machine
 
 
@@ -14,7 +14,8 @@ class Reduce:
 
     Attributes:
         kind: how the partial sums stand: "lanes" (a vector each), "packed" (one float each, where
-            `order` says), "rows" (of `row` floats, padded to `padded`), "ready" (in g already).
+            `order` says), "rows" (of `row` floats, padded to `padded`), "ready" (in g already, in
+            rows too). What a thread is told to do counts rows for the last two, else floats.
     """
 
     kind: str
@@ -29,31 +30,53 @@ def write_reduce(name: str, spec: Reduce, machine: Machine) -> Function:
         ("norm", PTR), ("i0", I64), ("i1", I64),
     ]  # fmt: skip
     f = Function(name, arguments, machine.lanes)
+    if spec.kind in ("rows", "ready"):
+        _reduce_rows(f, spec, machine)
+        return f
     norm = Registers([f.load(f.arg("norm"), F64, 8)])
     with f.loop(f.arg("i0"), f.arg("i1"), carry=norm) as i:
-        at = f.arg("g").at(i * 4)
-        if spec.kind == "ready":
-            value = f.load(at, F32)
-        else:
-            value = _gathered(f, spec, i, machine)
-            f.store(value, at)
+        value = _gathered(f, spec, i, machine)
+        f.store(value, f.arg("g").at(i * 4))
         wide = f.convert("fpext", value, F64)
         norm[0] = norm[0] + wide * wide
     f.store(norm[0], f.arg("norm"), 8)
     return f
 
 
+def _reduce_rows(f: Function, spec: Reduce, machine: Machine) -> None:
+    """Whole rows, a vector at a time."""
+    wide = vector(F64, machine.lanes)
+    norm = Registers([f.constant(0.0, wide)])
+    with (
+        f.loop(f.arg("i0"), f.arg("i1"), carry=norm) as r,
+        f.loop(0, spec.row, machine.lanes, norm) as k,
+    ):
+        there = f.first(spec.row - k)
+        at = f.arg("g").at((r * spec.row + k) * 4)
+        if spec.kind == "ready":
+            value = f.load_some(at, there)
+        else:
+            total = Registers([f.constant(0.0)])
+            place = (r * spec.padded + k) * 4
+            with f.loop(0, f.arg("threads"), carry=total) as t:
+                total[0] = total[0] + f.load(f.arg("parts").at(t * f.arg("apart") + place))
+            value = total[0]
+            f.store_some(value, at, there)
+            value = f.select(there, value, 0.0)
+        double = f.convert("fpext", value, wide)
+        norm[0] = norm[0] + double * double
+    total_norm = f.load(f.arg("norm"), F64, 8) + f.lane_sum(norm[0])
+    f.store(total_norm, f.arg("norm"), 8)
+
+
 def _gathered(f: Function, spec: Reduce, i: Value, machine: Machine) -> Value:
     if spec.kind == "lanes":
         place = i * machine.vector
-        total = Registers([f.constant(0.0)])
-        with f.loop(0, f.arg("threads"), carry=total) as t:
-            total[0] = total[0] + f.load(f.arg("parts").at(t * f.arg("apart") + place))
-        return f.lane_sum(total[0])
-    if spec.kind == "packed":
-        place = f.convert("sext", f.load(f.arg("order").at(i * 4), I32), I64) * 4
-    else:
-        place = ((i // spec.row) * spec.padded + i % spec.row) * 4
+        summed = Registers([f.constant(0.0)])
+        with f.loop(0, f.arg("threads"), carry=summed) as t:
+            summed[0] = summed[0] + f.load(f.arg("parts").at(t * f.arg("apart") + place))
+        return f.lane_sum(summed[0])
+    place = f.convert("sext", f.load(f.arg("order").at(i * 4), I32), I64) * 4
     total = Registers([f.constant(0.0, F32)])
     with f.loop(0, f.arg("threads"), carry=total) as t:
         total[0] = total[0] + f.load(f.arg("parts").at(t * f.arg("apart") + place), F32)

@@ -10,10 +10,11 @@ where there are few weights, else added up over the lanes at once, block after b
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from hubel.engine.native.emit import I64, PTR, Function, Registers, Value
+from hubel.engine.native.emit import I32, I64, PTR, Function, Registers, Value, vector
 from hubel.engine.native.kernels.axis import Axis, runs
 from hubel.engine.native.kernels.blocks import LATENCY, parts
 from hubel.engine.native.machine import Machine
@@ -26,6 +27,8 @@ class WeightGradient:
     Attributes:
         cin, cout: channels of a group, read forward and written forward.
         packed: add up over the lanes at once.
+        half: both maps hold pairs of bfloat16, two rows each (`kernels/halves.py`), and the axis of
+            the rows counts pairs.
     """
 
     cin: int
@@ -38,6 +41,13 @@ class WeightGradient:
     y_plane: int
     y_row: int
     packed: bool
+    half: bool = False
+
+    @property
+    def macs(self) -> int:
+        """Multiply-adds for one image, those with padding left out."""
+        pairs = 2 if self.half else 1
+        return pairs * self.groups * self.cin * self.cout * self.rows.taken * self.columns.taken
 
 
 def block_of(spec: WeightGradient, machine: Machine) -> tuple[int, int]:
@@ -75,7 +85,8 @@ def packed_size(block: tuple[int, int], spec: WeightGradient, machine: Machine) 
     return -(-sums // machine.lanes) * machine.lanes
 
 
-def packing(spec: WeightGradient, machine: Machine) -> list[int]:
+@functools.cache
+def packing(spec: WeightGradient, machine: Machine) -> tuple[int, ...]:
     """For each weight, in PyTorch's order, its place in `g`, packed."""
     kh, kw = spec.rows.kernel, spec.columns.kernel
     where = [0] * (spec.groups * spec.cout * spec.cin * kh * kw)
@@ -91,9 +102,10 @@ def packing(spec: WeightGradient, machine: Machine) -> list[int]:
                         channel = (group * spec.cout + out + o) * spec.cin + first + i
                         where[(channel * kh + row) * kw + k] = place
             start += packed_size((outs, ins), spec, machine)
-    return where
+    return tuple(where)
 
 
+@functools.cache
 def packed_floats(spec: WeightGradient, machine: Machine) -> int:
     """Floats of the whole packed sum."""
     return sum(
@@ -191,15 +203,16 @@ class _Writer:
         ins: int,
     ) -> None:
         f, spec = self.f, self.spec
-        slopes = [f.load(dy.at(o * spec.y_plane)) for o in range(outs)]
+        multiply, kind = (f.dot2, vector(I32, f.lanes)) if spec.half else (f.fma, f.vec)
+        slopes = [f.load(dy.at(o * spec.y_plane), kind) for o in range(outs)]
         for i in range(ins):
             for k, place in enumerate(reads):
                 if place is None:
                     continue
-                value = f.load(x.at(i * spec.x_plane + place * self.machine.vector))
+                value = f.load(x.at(i * spec.x_plane + place * self.machine.vector), kind)
                 for o, slope in enumerate(slopes):
                     slot = (o * ins + i) * len(reads) + k
-                    sums[slot] = f.fma(slope, value, sums[slot])
+                    sums[slot] = multiply(slope, value, sums[slot])
 
     def _add_lanes(
         self,

@@ -4,12 +4,26 @@ from __future__ import annotations
 
 from typing import Any
 
+from hubel.engine.native.kernels.broadcast import (
+    Broadcast,
+    BroadcastBack,
+    write_broadcast,
+    write_broadcast_back,
+)
 from hubel.engine.native.kernels.correlate import Correlate, write_correlate
 from hubel.engine.native.kernels.dense import (
     BiasGradient,
     DenseGradient,
     write_bias_gradient,
     write_dense_gradient,
+)
+from hubel.engine.native.kernels.halves import (
+    HalfChannels,
+    HalfRows,
+    HalfWeights,
+    write_half_channels,
+    write_half_rows,
+    write_half_weights,
 )
 from hubel.engine.native.kernels.loss import CrossEntropy, write_cross_entropy
 from hubel.engine.native.kernels.move import (
@@ -50,15 +64,28 @@ from hubel.engine.native.kernels.pool import (
     write_whole,
     write_whole_back,
 )
+from hubel.engine.native.kernels.resample import Resample, write_resample
+from hubel.engine.native.kernels.response import (
+    Response,
+    ResponseBack,
+    ResponseParts,
+    write_response,
+    write_response_back,
+    write_response_parts,
+)
 from hubel.engine.native.kernels.update import Reduce, Update, write_reduce, write_update
 from hubel.engine.native.kernels.weight_gradient import WeightGradient, write_weight_gradient
 
 WRITERS: dict[type, Any] = {
-    BiasGradient: write_bias_gradient, Copy: write_copy, Correlate: write_correlate,
+    BiasGradient: write_bias_gradient, Broadcast: write_broadcast,
+    BroadcastBack: write_broadcast_back, Copy: write_copy, Correlate: write_correlate,
     CrossEntropy: write_cross_entropy, DenseGradient: write_dense_gradient, Figures: write_figures,
     FiguresBack: write_figures_back, Fill: write_fill, FixedFigures: write_fixed_figures,
+    HalfChannels: write_half_channels, HalfRows: write_half_rows, HalfWeights: write_half_weights,
     NormBack: write_norm_back, Pack: write_pack, Pointwise: write_pointwise,
     PointwiseBack: write_pointwise_back, Pool: write_pool, PoolBack: write_pool_back,
-    Reduce: write_reduce, Sums: write_sums, Unpack: write_unpack, Update: write_update,
-    WeightGradient: write_weight_gradient, Whole: write_whole, WholeBack: write_whole_back,
+    Reduce: write_reduce, Resample: write_resample, Response: write_response,
+    ResponseBack: write_response_back, ResponseParts: write_response_parts, Sums: write_sums,
+    Unpack: write_unpack, Update: write_update, WeightGradient: write_weight_gradient,
+    Whole: write_whole, WholeBack: write_whole_back,
 }  # fmt: skip

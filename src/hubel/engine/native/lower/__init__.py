@@ -20,8 +20,17 @@ from hubel.engine.native.lower.moving import (
     thin_back,
     upsample,
     upsample_back,
+    view,
+    view_back,
 )
 from hubel.engine.native.lower.pooling import pool, pool_back, whole, whole_back
+from hubel.engine.native.lower.resampling import (
+    resample,
+    resample_back,
+    response,
+    response_back,
+)
+from hubel.engine.native.lower.scaling import broadcast, broadcast_back
 from hubel.engine.native.planner import Planner
 
 Lower = Callable[[Planner, Node], Any]
@@ -36,6 +45,10 @@ _KINDS: dict[str, tuple[Lower, Lower]] = {
     "concat": (concat, concat_back),
     "thin": (thin, thin_back),
     "upsample": (upsample, upsample_back),
+    "view": (view, view_back),
+    "resample": (resample, resample_back),
+    "response": (response, response_back),
+    "broadcast": (broadcast, broadcast_back),
 }
 
 

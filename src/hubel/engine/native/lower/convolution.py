@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from hubel.engine.native.graph import Node
 from hubel.engine.native.kernels.axis import Axis
 from hubel.engine.native.kernels.correlate import Correlate
@@ -9,6 +11,7 @@ from hubel.engine.native.kernels.dense import BiasGradient
 from hubel.engine.native.kernels.pointwise import Pointwise, PointwiseBack
 from hubel.engine.native.kernels.pool import Pool, PoolBack, covers_once
 from hubel.engine.native.kernels.weight_gradient import WeightGradient, packed_floats, packing
+from hubel.engine.native.lower.halves import half_channels, half_gradient, halved, halves_of
 from hubel.engine.native.plan import ZEROS, Argument, Buffer, Now, Weight
 from hubel.engine.native.planner import Planner
 
@@ -34,13 +37,14 @@ def _conv_out(p: Planner, node: Node) -> tuple[int, int]:
 
 
 def conv(p: Planner, node: Node) -> bool:
-    """Forward: one kernel, its tail and the sums of a norm behind it included. True where it sums."""
+    """Forward: one kernel, tail and the sums of a norm behind it included. True where it sums."""
     v, o = p.machine.vector, node.options
     (cin, _, wi), (cout, h, w) = p.graph.shapes[node.inputs[0]], p.graph.shapes[node.output]
     rows, columns = _axes(p, node)
     groups, taps = o["groups"], rows.kernel * columns.kernel
     norms = [n for n in p.norms_of(node.output) if p.batch_statistics(n)]
-    summed, pool = bool(norms), o.get("pool", False)
+    pool = o.get("pool", False)
+    summed = bool(norms) and not (pool or o.get("relu"))  # the kernel sums before its tail
     if node.kind == "conv_transposed":
         rows, columns = rows.back(), columns.back()
         strides = (taps, cout // groups * taps)
@@ -58,14 +62,21 @@ def conv(p: Planner, node: Node) -> bool:
     elif summed:
         extra = p.sums_of(norms[0])
     p.widest = max(p.widest, columns.n_in)
+    x = p.values[node.inputs[0]]
+    weight: Argument = Weight(node.weights["weight"])
+    paired = halves_of(p, node).forward
+    if paired is not None:
+        spec = halved(replace(spec, w_out=cin // 2 * taps))
+        x, weight = half_channels(p, x, cin, rows.n_in * wi), paired
     p.call(
-        spec, p.values[node.inputs[0]], Weight(node.weights["weight"]), bias(node), y, extra,
+        spec, x, weight, bias(node), y, extra,
         p.shift_of(norms[0]) if summed else 0, p.present, ZEROS, 0, h,
     )  # fmt: skip
     return summed
 
 
 def bias(node: Node) -> Argument:
+    """The bias's tensor, or nothing."""
     return Weight(node.weights["bias"]) if "bias" in node.weights else 0
 
 
@@ -90,11 +101,15 @@ def conv_back(p: Planner, node: Node) -> None:
               else (hi * wi * v, wi * v, ho * wo * v, wo * v)),
             packed=_count(p, name) > LANE_WEIGHTS,
         )  # fmt: skip
+        given = (dy, x) if turned else (x, dy)
+        in_half = None if turned else half_gradient(p, spec, x, dy)
+        if in_half is not None:
+            spec, given = in_half
         if spec.packed:
             g = p.packed_part(name, packing(spec, p.machine), packed_floats(spec, p.machine))
         else:
             g = p.lane_part(name, _count(p, name))
-        p.call(spec, *((dy, x) if turned else (x, dy)), g, 0, rows.n_out)
+        p.call(spec, *given, g, 0, spec.rows.n_out)
     if node.inputs[0] not in p.wanted:
         return
     if turned:
@@ -107,7 +122,12 @@ def conv_back(p: Planner, node: Node) -> None:
         cout // groups, cin // groups, groups, rows, columns, *strides,
         ho * wo * v, wo * v, v, hi * wi * v, wi * v, v, add=add,
     )  # fmt: skip
-    p.call(spec_back, dy, Weight(name), 0, dx, 0, 0, 0, ZEROS, 0, hi)
+    weight: Argument = Weight(name)
+    paired = halves_of(p, node).back
+    if paired is not None:
+        spec_back, weight = halved(replace(spec_back, w_in=cin * taps)), paired
+        dy = half_channels(p, dy, cout, ho * wo)
+    p.call(spec_back, dy, weight, 0, dx, 0, 0, 0, ZEROS, 0, hi)
 
 
 def through_tail(p: Planner, node: Node, c: int, h: int, w: int) -> Buffer:
@@ -133,6 +153,7 @@ def through_tail(p: Planner, node: Node, c: int, h: int, w: int) -> Buffer:
 
 
 def bias_back(p: Planner, node: Node, dy: Buffer, channels: int, size: int) -> None:
+    """The bias's gradient: the sum over the map."""
     name = node.weights.get("bias")
     if name in p.learns:
         p.call(BiasGradient(channels, size), dy, p.lane_part(str(name), channels))

@@ -54,7 +54,7 @@ def group_back(p: Planner, node: Node) -> None:
         by_holder[holder] = buffer
         outputs.append((holder, False))
         buffers.append(buffer)
-    sums = [p.sum_space(2 * spec.channels * p.machine.vector) for norm in norms if norm is not None]
+    sums = [p.sum_space(4 * spec.channels * p.machine.vector) for norm in norms if norm is not None]
     p.call(
         PointwiseBack(spec, tuple(outputs)), dy, Now("seed"), Now("first"),
         *_leaf_arguments(p, node), *buffers, *sums, 0, spec.rows,
@@ -71,6 +71,11 @@ def group_back(p: Planner, node: Node) -> None:
             p.contribute_buffer(value, there)
     if pending:
         p.cut()
+    for value, _, _ in pending:  # what one writes, none of the others may still have to read
+        stands = p.gradients.get(value)
+        shared = any(stands is buffer for _, buffer, _ in pending)
+        if len(pending) > 1 and stands is not None and shared:
+            p.own_copy(value, stands)
     for value, buffer, figures in pending:
         if value not in p.wanted:
             continue

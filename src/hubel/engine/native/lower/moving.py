@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from hubel.engine.native.graph import Node
 from hubel.engine.native.kernels.move import Copy
 from hubel.engine.native.plan import At
@@ -37,37 +39,64 @@ def concat_back(p: Planner, node: Node) -> None:
             p.call(Copy(1, 1, dx.elements, 0, 0, v, 0, 0, v, add), At(dy, place), dx)
 
 
-def _thin_strides(p: Planner, node: Node) -> tuple[Triple, Triple, Triple, int, int]:
-    """(channels, rows, columns) moved, the strides of x and of y, and where each begins."""
+@dataclass(frozen=True)
+class _Thin:
+    """What is moved: how much of each axis, the bytes from one to the next, and from where."""
+
+    size: Triple
+    x: Triple
+    y: Triple
+    begin: int
+    into: int
+
+
+def _thin(p: Planner, node: Node) -> _Thin:
     v, o = p.machine.vector, node.options
-    (_, hi, wi), (co, ho, wo) = p.graph.shapes[node.inputs[0]], p.graph.shapes[node.output]
-    ci = p.graph.shapes[node.inputs[0]][0]
-    count = min(co, -(-(ci - o["start"][0]) // o["step"][0]))
-    x = (o["step"][0] * hi * wi * v, o["step"][1] * wi * v, o["step"][2] * v)
-    y = (ho * wo * v, wo * v, v)
-    begin = ((o["start"][0] * hi + o["start"][1]) * wi + o["start"][2]) * v
-    return (count, ho, wo), x, y, begin, o["into"] * ho * wo * v
+    ins, outs = p.graph.shapes[node.inputs[0]], p.graph.shapes[node.output]
+    start, step, into = o["start"], o["step"], o["into"]
+    size = tuple(
+        max(min(outs[a] - into[a], -(-(ins[a] - start[a]) // step[a])), 0) for a in range(3)
+    )
+    x, y = ((s[1] * s[2] * v, s[2] * v, v) for s in (ins, outs))
+    return _Thin(
+        size, tuple(n * s for n, s in zip(x, step, strict=True)), y,
+        sum(n * s for n, s in zip(x, start, strict=True)),
+        sum(n * s for n, s in zip(y, into, strict=True)),
+    )  # fmt: skip
 
 
 def thin(p: Planner, node: Node) -> None:
     """Forward: a copy with steps, among zeros."""
-    size, x, y, begin, into = _thin_strides(p, node)
-    to = p.new_value(node.output)
-    if size[0] < p.graph.shapes[node.output][0]:
+    t, to = _thin(p, node), p.new_value(node.output)
+    if t.size != p.graph.shapes[node.output]:
         p.clear(to)
-    p.call(Copy(*size, *x, *y, add=False), At(p.values[node.inputs[0]], begin), At(to, into))
+    spec = Copy(*t.size, *t.x, *t.y, add=False)
+    p.call(spec, At(p.values[node.inputs[0]], t.begin), At(to, t.into))
 
 
 def thin_back(p: Planner, node: Node) -> None:
-    """Back: the same places."""
-    size, x, y, begin, into = _thin_strides(p, node)
-    dy, _ = p.taken(node.output)
+    """Back: the same places; those that were left out get nothing."""
+    t, (dy, _) = _thin(p, node), p.taken(node.output)
     if node.inputs[0] not in p.wanted:
         return
     dx, add = p.contribute(node.inputs[0])
-    if not add:
+    everywhere = t.size == p.graph.shapes[node.inputs[0]]
+    if not add and not everywhere:
         p.clear(dx)
-    p.call(Copy(*size, *y, *x, add=True), At(dy, into), At(dx, begin))
+    spec = Copy(*t.size, *t.y, *t.x, add=add or not everywhere)
+    p.call(spec, At(dy, t.into), At(dx, t.begin))
+
+
+def view(p: Planner, node: Node) -> None:
+    """Forward: the same numbers under another shape."""
+    p.values[node.output] = p.values[node.inputs[0]]
+
+
+def view_back(p: Planner, node: Node) -> None:
+    """Back: the same gradient."""
+    dy, _ = p.taken(node.output)
+    if node.inputs[0] in p.wanted:
+        p.contribute_buffer(node.inputs[0], dy)
 
 
 def upsample(p: Planner, node: Node) -> None:

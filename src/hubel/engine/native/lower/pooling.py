@@ -16,7 +16,7 @@ def _pool_spec(p: Planner, node: Node) -> Pool:
         Axis(ins[a], outs[a], o["kernel"][a], o["stride"][a], o["padding"][a], o["dilation"][a])
         for a in (0, 1)
     )
-    return Pool(o["kind"], c, rows, columns, o["padding_counts"])
+    return Pool(o["kind"], c, rows, columns, o["padding_counts"], o.get("divisor", 0))
 
 
 def pool(p: Planner, node: Node) -> None:

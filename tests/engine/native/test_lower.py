@@ -1,0 +1,230 @@
+"""Whole steps of small nets, one for each thing a net may do, against float64 autograd.
+
+Smooth nets (tanh, average pooling) have no kinks: float32 may be off by rounding alone, a few units
+in 1e-6. The seeds of those with ReLU and max pooling were looked at: no number comes so close to a
+kink that rounding could push it over, so that they are held to the same.
+"""
+
+import pytest
+import torch
+import torch.nn.functional as F
+from native_kernel import MACHINES
+from native_nets import assert_agrees, batch, seeded
+from torch import nn
+
+
+class Wired(nn.Module):
+    """Modules by name, and how the images go through them."""
+
+    def __init__(self, forward, **modules):
+        super().__init__()
+        for name, module in modules.items():
+            setattr(self, name, module)
+        self.wiring = forward
+
+    def forward(self, x):
+        return self.wiring(self, x)
+
+
+def conv(cin=3, cout=4, k=3, **options):
+    return nn.Conv2d(cin, cout, k, **({"padding": k // 2} | options))
+
+
+def chain(*layers, features=None):
+    """Layers, then, with `features`, flatten and a linear layer."""
+    ending = [] if features is None else [nn.Flatten(), nn.Linear(features, 5)]
+    return lambda: nn.Sequential(*layers, *ending)
+
+
+def pooled(c=4):
+    """From a map to 5 logits."""
+    return nn.Sequential(nn.Tanh(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(c, 5))
+
+
+def wired(forward, **modules):
+    return lambda: Wired(forward, **{name: make() for name, make in modules.items()})
+
+
+SMOOTH = {
+    "linear": lambda: nn.Sequential(nn.Flatten(), nn.Linear(192, 5)),
+    "no bias": lambda: nn.Sequential(nn.Flatten(), nn.Linear(192, 5, bias=False)),
+    "three layers": lambda: nn.Sequential(
+        nn.Flatten(), nn.Linear(192, 33), nn.Tanh(), nn.Linear(33, 18), nn.Sigmoid(),
+        nn.Linear(18, 5),
+    ),
+    "convolution": lambda: nn.Sequential(conv(), nn.Tanh(), nn.Flatten(), nn.Linear(256, 5)),
+    "strided, dilated, grouped": lambda: nn.Sequential(
+        conv(3, 6, 3, stride=2), nn.Tanh(), conv(6, 4, 3, padding=2, dilation=2, groups=2),
+        nn.Tanh(), conv(4, 4, 3, groups=4), pooled(),
+    ),
+    "without tail": lambda: nn.Sequential(conv(), conv(4, 6), nn.Flatten(), nn.Linear(384, 5)),
+    "average pooling": lambda: nn.Sequential(
+        conv(), nn.Tanh(), nn.AvgPool2d(3, 2, 1), conv(4, 4),
+        nn.AvgPool2d(2, count_include_pad=False), pooled(),
+    ),
+    "whole convolution": lambda: nn.Sequential(
+        conv(), nn.Tanh(), nn.Conv2d(4, 5, 8), nn.Flatten()
+    ),
+    "many weights": lambda: nn.Sequential(conv(3, 20), nn.Tanh(), conv(20, 26), pooled(26)),
+    "batch norm": lambda: nn.Sequential(
+        conv(bias=False), nn.BatchNorm2d(4), nn.Tanh(), conv(4, 6), nn.BatchNorm2d(6), pooled(6)
+    ),
+    "batch norm first": lambda: nn.Sequential(nn.BatchNorm2d(3), conv(), pooled()),
+    "batch norm last": lambda: nn.Sequential(
+        conv(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 5), nn.BatchNorm1d(5)
+    ),
+    "batch norm of features": lambda: nn.Sequential(
+        nn.Flatten(), nn.Linear(192, 12), nn.BatchNorm1d(12), nn.Tanh(), nn.Linear(12, 5)
+    ),
+    "batch norm after flatten": lambda: nn.Sequential(
+        conv(), nn.Tanh(), nn.Flatten(), nn.BatchNorm1d(256), nn.Linear(256, 5)
+    ),
+    "batch norm without weights": lambda: nn.Sequential(
+        conv(), nn.BatchNorm2d(4, affine=False, momentum=0.3, eps=1e-2), pooled()
+    ),
+    "batch norm without statistics": lambda: nn.Sequential(
+        conv(), nn.BatchNorm2d(4, track_running_stats=False), pooled()
+    ),
+    "two norms in a row": lambda: nn.Sequential(
+        conv(), nn.BatchNorm2d(4), nn.BatchNorm2d(4), pooled()
+    ),
+    "activations": lambda: nn.Sequential(
+        conv(), nn.SiLU(), conv(4, 4), nn.GELU(), conv(4, 4), nn.Sigmoid(), conv(4, 4), nn.ELU(),
+        conv(4, 4), pooled(),
+    ),
+    "transposed": lambda: nn.Sequential(
+        conv(3, 4, 3, stride=2), nn.Tanh(), nn.ConvTranspose2d(4, 6, 4, 2, 1), nn.Tanh(),
+        nn.ConvTranspose2d(6, 4, 3, 2, 1, output_padding=1, groups=2), pooled(),
+    ),
+    "transposed, dilated": lambda: nn.Sequential(
+        nn.ConvTranspose2d(3, 4, 3, 3, 2, dilation=2, bias=False), nn.BatchNorm2d(4), pooled()
+    ),
+    "upsampled": lambda: nn.Sequential(
+        conv(stride=2), nn.Upsample(scale_factor=(2, 3)), conv(4, 4), pooled()
+    ),
+    "residual": wired(
+        lambda m, x: m.end(m.two(y := torch.tanh(m.one(x))) + y), one=conv,
+        two=lambda: conv(4, 4), end=pooled,
+    ),
+    "residual with norms": wired(
+        lambda m, x: m.end(m.a(m.one(x)) + m.b(m.two(x))),
+        one=conv, two=lambda: conv(k=1), a=lambda: nn.BatchNorm2d(4),
+        b=lambda: nn.BatchNorm2d(4), end=pooled,
+    ),
+    "norms of one map and the map": wired(
+        lambda m, x: m.end((y := m.one(x)) + m.a(y) + m.b(m.two(y)) + m.c(y)),
+        one=conv, two=lambda: conv(4, 4), a=lambda: nn.BatchNorm2d(4),
+        b=lambda: nn.BatchNorm2d(4), c=lambda: nn.BatchNorm2d(4), end=pooled,
+    ),
+    "norm times a sum with it": wired(
+        lambda m, x: m.end(m.a(y := m.one(x)) * (m.b(m.two(y)) + y)),
+        one=conv, two=lambda: conv(4, 4), a=lambda: nn.BatchNorm2d(4),
+        b=lambda: nn.BatchNorm2d(4), end=pooled,
+    ),
+    "a map twice": wired(
+        lambda m, x: m.end((y := m.one(x)) + y - 0.5 * torch.tanh(y) * y), one=conv, end=pooled
+    ),
+    "one map, three readers": wired(
+        lambda m, x: m.end(m.a(y := torch.tanh(m.one(x))) + m.b(y) * 2 - y / 3),
+        one=conv, a=lambda: conv(4, 4), b=lambda: conv(4, 4), end=pooled,
+    ),
+    "the images twice": wired(
+        lambda m, x: m.end(torch.cat([m.one(x), m.two(x * 0.5 + 1), x], 1)),
+        one=conv, two=lambda: conv(k=5), end=lambda: pooled(11),
+    ),
+    "concat of one map twice": wired(
+        lambda m, x: m.end(torch.cat([y := m.one(x), torch.sigmoid(y), y], 1)),
+        one=conv, end=lambda: pooled(12),
+    ),
+    "concat after flatten": wired(
+        lambda m, x: m.end(torch.cat([m.one(x).flatten(1), m.two(x).mean((2, 3))], 1)),
+        one=lambda: nn.Sequential(conv(), nn.AvgPool2d(4)), two=conv, end=lambda: nn.Linear(20, 5),
+    ),
+    "dense block": wired(
+        lambda m, x: m.end(
+            torch.cat([(y := torch.cat([x, torch.tanh(m.one(x))], 1)), torch.tanh(m.two(y))], 1)
+        ),
+        one=conv, two=lambda: conv(7, 4), end=lambda: pooled(11),
+    ),
+    "option A shortcut": wired(
+        lambda m, x: m.end(
+            m.two(torch.tanh(y := m.one(x))) + F.pad(y[:, :, ::2, ::2], (0, 0, 0, 0, 1, 3))
+        ),
+        one=conv, two=lambda: conv(4, 8, stride=2), end=lambda: pooled(8),
+    ),
+    "nothing read": wired(
+        lambda m, x: (m.two(x), m.end(m.one(x)))[1], one=conv, two=conv, end=pooled
+    ),
+}  # fmt: skip
+
+
+def on_machines(nets):
+    """Each net on one of the machines by turns; on the others only in the slow suite."""
+    found = []
+    for number, (name, make) in enumerate(nets.items()):
+        for other, machine in enumerate(MACHINES):
+            marks = () if (number + other) % len(MACHINES) == 0 else pytest.mark.slow
+            found.append(
+                pytest.param(make, machine, marks=marks, id=f"{name}-{machine.lanes}lanes")
+            )
+    return found
+
+
+@pytest.mark.parametrize(("make", "machine"), on_machines(SMOOTH))
+def test_smooth_nets(make, machine):
+    model = seeded(make)
+    images, labels = batch(machine.lanes + 5, 3, 8, 8)
+    step = assert_agrees(model, images, labels, machine=machine, threads=2, smoothing=0.1)
+    assert step.parameters
+
+
+KINKED = {
+    "relu": lambda: nn.Sequential(conv(), nn.ReLU(), conv(4, 4), nn.ReLU(), pooled()),
+    "relu, pool": lambda: nn.Sequential(
+        conv(), nn.ReLU(), nn.MaxPool2d(2), conv(4, 6), nn.ReLU(), nn.MaxPool2d(2), pooled(6)
+    ),
+    "pool, relu": lambda: nn.Sequential(conv(), nn.MaxPool2d(2), nn.ReLU(), conv(4, 4), pooled()),
+    "pool of odd": lambda: nn.Sequential(
+        conv(padding=0), nn.ReLU(), nn.Conv2d(4, 4, 2), nn.ReLU(), nn.MaxPool2d(2), pooled()
+    ),
+    "overlapping pools": lambda: nn.Sequential(
+        conv(), nn.ReLU(), nn.MaxPool2d(3, 2, 1), conv(4, 4), nn.MaxPool2d(3, 1), pooled()
+    ),
+    "relu before norm": lambda: nn.Sequential(conv(), nn.ReLU(), nn.BatchNorm2d(4), pooled()),
+    "relu and pool before norm": lambda: nn.Sequential(
+        conv(), nn.ReLU(), nn.MaxPool2d(2), nn.BatchNorm2d(4), pooled()
+    ),
+    "pool before norm": lambda: nn.Sequential(
+        conv(), nn.MaxPool2d(2), nn.BatchNorm2d(4), pooled()
+    ),
+    "linear relu norm": lambda: nn.Sequential(
+        nn.Flatten(), nn.Linear(192, 12), nn.ReLU(), nn.BatchNorm1d(12), nn.Linear(12, 5)
+    ),
+    "norm, relu": lambda: nn.Sequential(
+        conv(bias=False), nn.BatchNorm2d(4), nn.ReLU(), nn.MaxPool2d(2), conv(4, 4), pooled()
+    ),
+    "bottleneck": wired(
+        lambda m, x: m.end(F.relu(m.out(F.relu(m.n(m.mid(y := F.relu(m.one(x)))))) + y)),
+        one=lambda: conv(3, 8, 1), mid=lambda: conv(8, 4), n=lambda: nn.BatchNorm2d(4),
+        out=lambda: conv(4, 8, 1), end=lambda: pooled(8),
+    ),
+    "relu read twice": wired(
+        lambda m, x: m.end(m.two(y := F.relu(m.one(x))) + y), one=conv,
+        two=lambda: conv(4, 4), end=pooled,
+    ),
+    "max over the map": wired(
+        lambda m, x: m.end(m.one(x).amax((2, 3))), one=conv, end=lambda: nn.Linear(4, 5)
+    ),
+    "mobile": lambda: nn.Sequential(
+        conv(3, 8, stride=2, bias=False), nn.BatchNorm2d(8), nn.ReLU6(),
+        conv(8, 8, groups=8, bias=False), nn.BatchNorm2d(8), nn.Hardswish(),
+        conv(8, 4, 1), nn.LeakyReLU(0.1), pooled(),
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("make", "machine"), on_machines(KINKED))
+def test_nets_with_relu_and_max_pooling(make, machine):
+    model = seeded(make)
+    images, labels = batch(machine.lanes + 3, 3, 8, 8)
+    assert_agrees(model, images, labels, machine=machine, threads=2)
