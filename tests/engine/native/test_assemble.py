@@ -53,9 +53,8 @@ def test_any_number_of_images(n):
 @every_machine
 @pytest.mark.parametrize("n", [1, 5, 70])
 def test_without_norms_several_tiles_go_together(n, machine):
-    model = seeded(dense)
-    for threads in (1, 2, 5):
-        assert_agrees(model, *batch(n, 3, 8, 8), machine=machine, threads=threads)
+    threads = {1: 2, 5: 1, 70: 5}[n]
+    assert_agrees(seeded(dense), *batch(n, 3, 8, 8), machine=machine, threads=threads)
 
 
 def test_norms_that_keep_their_statistics_while_the_net_learns():
@@ -86,22 +85,20 @@ def test_frozen_parameters_get_no_gradient_and_cost_the_others_none(make):
         assert set(step.gradients) == set(everything) - set(frozen)
 
 
-@every_machine
-def test_shares_smoothing_and_scale(machine):
-    images, labels = batch(machine.lanes * 2 - 3, 3, 8, 8)
+def test_shares_smoothing_and_scale():
+    images, labels = batch(29, 3, 8, 8)
     shares = torch.softmax(
         torch.randn(len(images), 5, generator=torch.Generator().manual_seed(2)), 1
     )
-    for target in (labels, shares):
-        for smoothing in (0.0, 0.2):
-            assert_agrees(
-                seeded(small_net), images, target, machine=machine, threads=2,
-                smoothing=smoothing, scale=0.01,
-            )  # fmt: skip
+    for number, (target, smoothing) in enumerate(itertools.product((labels, shares), (0.0, 0.2))):
+        assert_agrees(
+            seeded(small_net), images, target, machine=MACHINES[number % len(MACHINES)],
+            threads=2, smoothing=smoothing, scale=0.01,
+        )  # fmt: skip
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 7), (5, 1), (13, 6)])
 def test_maps_of_any_size(size):
     model = seeded(lambda: nn.Sequential(conv(1, 4), nn.Tanh(), conv(4, 4, 5), pooled()))
-    for machine in MACHINES:
-        assert_agrees(model, *batch(6, 1, *size), machine=machine, threads=1)
+    machine = MACHINES[sum(size) % len(MACHINES)]
+    assert_agrees(model, *batch(6, 1, *size), machine=machine, threads=1)

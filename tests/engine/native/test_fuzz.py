@@ -193,6 +193,8 @@ def nets(draw):
     for p in net.parameters():
         p.requires_grad_(float(torch.rand(())) >= rigid)
     for m in net.modules():
+        if isinstance(m, nn.PReLU):  # a frozen slope is not covered
+            m.requires_grad_(True)
         if isinstance(m, nn.modules.batchnorm._BatchNorm):
             m.train(float(torch.rand(())) >= rigid)
     images, labels = batch(draw(st.integers(2, 37)), *shape, classes=classes, seed=seed)

@@ -43,10 +43,11 @@ def compile_object(text: str, machine: Machine, level: int = 0) -> bytes:
 
 
 def _target(machine: Machine) -> Any:
+    """With addresses of 64 bits: code, constants and C's functions may lie anywhere in memory."""
     import llvmlite.binding as llvm  # noqa: PLC0415
 
     return llvm.Target.from_default_triple().create_target_machine(
-        cpu=machine.cpu, features=machine.features, opt=2, reloc="pic", codemodel="default"
+        cpu=machine.cpu, features=machine.features, opt=2, reloc="pic", codemodel="large"
     )
 
 
