@@ -1,9 +1,10 @@
 """The native step against PyTorch: whole training steps, in turns; and how near it is to the roof.
 
   native          hubel's compiled step, SGD with Nesterov momentum and weight decay in it
+  native bf16     the same with its convolutions in bfloat16, where the processor has that
   eager           PyTorch as it comes: NCHW, float32, torch.optim.SGD(foreach)
   channels-last   the same in the other memory layout
-  bf16            channels-last under bfloat16 autocast (other numbers; for comparison)
+  bf16            channels-last under bfloat16 autocast
   jax             jax.jit of the same net in NHWC, plain SGD with momentum; where jax is installed
 
 Random images and labels, the same for all; every contender trains its own copy. --threads runs all
@@ -17,7 +18,8 @@ from __future__ import annotations
 import argparse
 import ctypes
 import functools
-import resource
+import importlib.util
+import re
 import subprocess
 import sys
 import tempfile
@@ -47,7 +49,7 @@ from hubel.engine.native.step import Step, compile_step
 mpl.use("Agg")
 from matplotlib import pyplot as plt
 
-CONTENDERS = ("native", "eager", "channels-last", "bf16", "jax")
+CONTENDERS = ("native", "native bf16", "eager", "channels-last", "bf16", "jax")
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -65,7 +67,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     for name in words.cases:
         found["cases"][name] = race(CASES[name], words.rounds, words.contenders)
         rows.append(_row(name, found["cases"][name], peak * words.threads))
-    heads = ("", "native, ms", "of peak", *words.contenders[1:])
+    heads = ("", "native, ms", "of peak", *words.contenders[1:], "bf16 / native bf16")
     common.table(f"one training step, {words.threads} threads: others / native", heads, rows)
     found["kernels"] = {net: kernels(CASES[net], peak) for net in words.kernels}
     found["compiling_seconds"] = {name: compiling(CASES[name]) for name in words.cases}
@@ -100,17 +102,18 @@ def _words(argv: Sequence[str] | None) -> argparse.Namespace:
 
 def _there() -> list[str]:
     """All contenders that this machine has."""
-    try:
-        import jax  # noqa: F401
-    except ImportError:
-        return list(CONTENDERS[:-1])
-    return list(CONTENDERS)
+    absent = set() if this_machine().half else {"native bf16"}
+    if importlib.util.find_spec("jax") is None:
+        absent.add("jax")
+    return [who for who in CONTENDERS if who not in absent]
 
 
 def _row(name: str, found: dict[str, Any], peak: float) -> tuple[str, ...]:
     ours = found["milliseconds"]["native"]
     of_peak = f"{found['gflop'] / ours['median'] * 1e3 / peak:.0%}" if found["gflop"] else ""
-    ratios = [common.shown(found["others_against_native"][w], ".2f") for w in found["others"]]
+    ratios = [f"{found['others_against_native'][w]['median']:.2f}" for w in found["others"]]
+    halves = found["bf16_against_native_bf16"]
+    ratios.append(common.shown(halves, ".2f") if halves else "")
     return (name, common.shown(ours, ".2f"), of_peak, *ratios)
 
 
@@ -128,6 +131,9 @@ def race(case: Case, rounds: int, contenders: Sequence[str]) -> dict[str, Any]:
         "milliseconds": {who: common.summary(t * 1e3 for t in ts) for who, ts in laps.items()},
         "others": others,
         "others_against_native": {who: common.ratio(laps[who], laps["native"]) for who in others},
+        "bf16_against_native_bf16": common.ratio(laps["bf16"], laps["native bf16"])
+        if {"bf16", "native bf16"} <= laps.keys()
+        else None,
         "gflop": _flop(case) / 1e9,
     }
 
@@ -148,10 +154,12 @@ def _timed(step: Callable[[], object], seconds: float = 0.15) -> Callable[[], fl
     return lap
 
 
-def compiled(net: nn.Module, images: Tensor, folder: Path | None = None) -> Step:
+def compiled(
+    net: nn.Module, images: Tensor, folder: Path | None = None, half: bool = False
+) -> Step:
     """The native step of a net, its optimiser bound."""
-    update = Update("nesterov", "l2")
-    step = compile_step(net, images, aim=Aim(loss=True), update=update, cache_folder=folder)
+    aim, update = Aim(loss=True, half=half), Update("nesterov", "l2")
+    step = compile_step(net, images, aim=aim, update=update, cache_folder=folder)
     for name in step.parameters:
         step.bind(name, torch.zeros_like(step.tensors[name]))
     told = {"rate": 0.01, "momentum": 0.9, "decay": 5e-4, "warm1": 1.0, "warm2": 1.0}
@@ -159,8 +167,10 @@ def compiled(net: nn.Module, images: Tensor, folder: Path | None = None) -> Step
     return step
 
 
-def _native(net: nn.Module, images: Tensor, labels: Tensor) -> Callable[[], object]:
-    return functools.partial(compiled(net, images).run, images, labels)
+def _native(
+    net: nn.Module, images: Tensor, labels: Tensor, half: bool = False
+) -> Callable[[], object]:
+    return functools.partial(compiled(net, images, half=half).run, images, labels)
 
 
 def _torch(
@@ -189,6 +199,7 @@ def _jax(net: nn.Module, images: Tensor, labels: Tensor) -> Callable[[], object]
 
 _WAYS = {
     "native": _native,
+    "native bf16": functools.partial(_native, half=True),
     "eager": _torch,
     "channels-last": functools.partial(_torch, last=True),
     "bf16": functools.partial(_torch, last=True, bf16=True),
@@ -346,7 +357,10 @@ def weight(who: str, name: str) -> float:
 
 
 def _peak_mib() -> float:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    """Resident memory of this process at its highest, by Linux's account."""
+    line = re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())
+    assert line is not None
+    return int(line[1]) / 1024
 
 
 if __name__ == "__main__":

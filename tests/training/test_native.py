@@ -221,7 +221,9 @@ def test_a_first_step_that_is_wrong_is_found_out(monkeypatch):
 
 def test_a_cumulative_norm_is_refused():
     net = nn.Sequential(nn.BatchNorm2d(1, momentum=None), nn.Flatten(), nn.Linear(80, 3))
-    with pytest.raises(NotCovered, match="batch_norm in 0 with a running average"):
+    with pytest.raises(
+        NotCovered, match="batch_norm in 0: whose running statistics average all batches"
+    ):
         Compiled(net, 0.0)(torch.randn(4, 1, 8, 10), torch.zeros(4, dtype=torch.int64))
 
 

@@ -69,7 +69,6 @@ class Compiled:
         """The step for batches like this one. Raises `NotCovered`."""
         key = (images.shape[1:], targets.ndim, tuple([m.training for m in self.modules]))
         if key not in self.steps:
-            refuse_hidden_chance(self.model)
             step = self._compile(self.model, images, targets, self.update)
             if check and not self.steps:
                 self._check(images, targets)
@@ -126,13 +125,6 @@ def disagreement(
         if not apart <= share * length + tiny * whole:
             return f"gradient of {name} off by {apart / max(length, 1e-30):.1%}"
     return None
-
-
-def refuse_hidden_chance(model: nn.Module) -> None:
-    """Raises `NotCovered` for what the tape's one run cannot tell."""
-    for name, module in model.named_modules():
-        if isinstance(module, _BatchNorm) and module.momentum is None:
-            raise NotCovered(f"batch_norm in {name} with a running average over all batches")
 
 
 def _without_chance(model: nn.Module) -> nn.Module:

@@ -79,6 +79,7 @@ class Scaled(nn.Module):
         return self.shift - x * self.scale - self.fixed
 
 
+torch.manual_seed(0)  # some bodies have weights
 BODIES = {
     "response norm": lambda x: F.local_response_norm(x, 5, alpha=1.0, beta=0.75, k=2.0),
     "response norm beside": lambda x: x + F.local_response_norm(x, 4, alpha=1.0, beta=0.6),

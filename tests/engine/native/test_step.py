@@ -24,6 +24,7 @@ from torch import nn
 from hubel.engine.native.kernels.update import FIGURES, Update
 from hubel.engine.native.plan import Aim
 from hubel.engine.native.step import compile_step
+from hubel.errors import ModelError
 
 WIDE = MACHINES[0]
 
@@ -41,6 +42,26 @@ def test_without_an_update_the_weights_stay(machine):
     before = copy.deepcopy(model.state_dict())
     compiled(model, images, machine=machine).run(images, labels)
     assert all(torch.equal(t, before[name]) for name, t in model.state_dict().items())
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (lambda x, t: (x[..., 1:], t), r"compiled for float32 images \(N, 1, 12, 12\)"),
+        (lambda x, t: (x.double(), t), "given torch.float64"),
+        (lambda x, t: (x, t[1:]), r"labels must be torch.int64 \(20,\), given \(\(19,\)"),
+        (lambda x, t: (x, t.int()), "given .*torch.int32"),
+        (lambda x, t: (x, None), "given None"),
+        (lambda x, t: (x, t + 9), "labels must lie from 0 to "),
+        (lambda x, t: (x, t - 1), "given -1 to "),
+    ],
+)
+def test_what_it_was_not_compiled_for_is_refused(spoil, message):
+    model, (images, labels) = seeded(lenet), small_images(20)
+    step, labels = compiled(model, images), labels.clamp(min=0)
+    labels[0] = 0
+    with pytest.raises(ModelError, match=message):
+        step.run(*spoil(images, labels))
 
 
 @every_machine

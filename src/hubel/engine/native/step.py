@@ -12,6 +12,7 @@ import contextlib
 import hashlib
 import os
 import re
+import threading
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -31,6 +32,7 @@ from hubel.engine.native.plan import Aim, Plan
 from hubel.engine.native.read import read_graph
 from hubel.engine.native.schedule import make_plan
 from hubel.engine.native.workers import workers
+from hubel.errors import ModelError
 
 
 @dataclass(frozen=True)
@@ -61,10 +63,12 @@ class Step:
     aim: Aim
     update: Update | None
     code: Loaded
+    size: torch.Size
     tensors: dict[str, Tensor]
     gradients: dict[str, Tensor]
 
     def __post_init__(self) -> None:
+        self._lock = threading.Lock()
         self.figures = np.zeros((len(self.plan.parts), len(FIGURES)), dtype=np.float32)
         self._board = np.zeros(self.board.size + 8, dtype=np.int64)
         start = (-self._board.ctypes.data // 8) % 8
@@ -109,7 +113,22 @@ class Step:
             scale: what each image weighs in the loss; 1 / N unless given.
             seed: of dropout.
             clip: largest gradient norm of an update.
+
+        Raises `ModelError` for images or labels of another shape or kind. One caller at a time;
+        others wait.
         """
+        self._look_at(images, labels)
+        with self._lock:
+            return self._run(images, labels, scale, seed, clip)
+
+    def _run(
+        self,
+        images: Tensor,
+        labels: Tensor | None,
+        scale: float | None,
+        seed: int,
+        clip: float | None,
+    ) -> Answer:
         n = len(images)
         images = images.contiguous()
         logits = torch.empty(n, self.plan.classes)
@@ -131,6 +150,26 @@ class Step:
         crew.run(self.code.address["step"], board.ctypes.data, threads)
         loss, hits, norm = (float(self._floats[at[word]]) for word in ("loss", "hits", "norm"))
         return Answer(loss, int(hits), norm, logits, bool(board[at["sound"]]))
+
+    def _look_at(self, images: Tensor, labels: Tensor | None) -> None:
+        """The machine code takes what it is given: it is looked at before."""
+        kind = (images.shape[1:], images.dtype, images.device.type)
+        if kind != (self.size, torch.float32, "cpu"):
+            raise ModelError(
+                f"the step was compiled for float32 images (N, {', '.join(map(str, self.size))}), "
+                f"given {images.dtype} {tuple(images.shape)} on {images.device}"
+            )
+        if not self.aim.loss:
+            return
+        n, k = len(images), self.plan.classes
+        wanted = ((n, k), torch.float32) if self.aim.shares else ((n,), torch.int64)
+        given = None if labels is None else (tuple(labels.shape), labels.dtype)
+        if labels is None or given != wanted:
+            raise ModelError(f"labels must be {wanted[1]} {wanted[0]}, given {given}")
+        if not self.aim.shares and n:
+            low, high = (int(end) for end in torch.aminmax(labels))
+            if low < 0 or high >= k:
+                raise ModelError(f"labels must lie from 0 to {k - 1}, given {low} to {high}")
 
     def _point(self) -> None:
         """Addresses of the weights, which may have moved since."""
@@ -198,12 +237,12 @@ def compile_step(
     plan = make_plan(graph, shapes, learns, machine, aim, own_cache())
     names = [name for name, t in tensors.items() if t.dtype == torch.float32]
     board = Board.of(plan, names)
-    key = _key(graph, shapes, sorted(learns), machine, aim, update, names)
+    key = _key(graph, shapes, sorted(learns), machine, aim, update, names, own_cache())
     code = _code(key, plan, board, machine, update, cache_folder)
     gradients = {part.name: torch.zeros_like(tensors[part.name]) for part in plan.parts}
     return Step(
         plan, board, machine, threads, aim, update,
-        Loaded(code, machine, ["step"]), tensors, gradients,
+        Loaded(code, machine, ["step"]), images.shape[1:], tensors, gradients,
     )  # fmt: skip
 
 
