@@ -21,6 +21,7 @@ from native_nets import (
 )
 from torch import nn
 
+from hubel.engine.native.graph import NotCovered
 from hubel.engine.native.kernels.update import FIGURES, Update
 from hubel.engine.native.plan import Aim
 from hubel.engine.native.step import compile_step
@@ -62,6 +63,15 @@ def test_what_it_was_not_compiled_for_is_refused(spoil, message):
     labels[0] = 0
     with pytest.raises(ModelError, match=message):
         step.run(*spoil(images, labels))
+
+
+def test_more_memory_than_there_is_is_not_asked_for(monkeypatch):
+    model, (images, labels) = seeded(normed), small_images(20)
+    step = compiled(model, images)
+    few = type("Memory", (), {"available": 100_000})
+    monkeypatch.setattr("hubel.engine.native.step.psutil.virtual_memory", lambda: few)
+    with pytest.raises(NotCovered, match=r"batches of such images in the memory there is \(0.* GB"):
+        step.run(images, labels)
 
 
 @every_machine

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import torch
 from torch import Tensor, nn
 
@@ -198,9 +199,18 @@ class Step:
 
 
 class _Memory:
-    """Zeros, on a page's border; the system gives the pages as they are touched."""
+    """Zeros, on a page's border; the system gives the pages as they are touched.
+
+    Raises `NotCovered` for more than half of what is free: PyTorch halves batches that do not fit.
+    """
 
     def __init__(self, size: int) -> None:
+        free = psutil.virtual_memory().available
+        if size > free // 2:
+            raise NotCovered(
+                f"batches of such images in the memory there is ({size / 1e9:.1f} GB of "
+                f"{free / 1e9:.1f} GB free)"
+            )
         self.size = size
         self._array = np.zeros(size + 4096, dtype=np.uint8)
         self.address = self._array.ctypes.data + (-self._array.ctypes.data) % 4096
