@@ -5,6 +5,7 @@ import copy
 
 import pytest
 import torch
+from torch import nn
 
 from hubel.engine.backprop import backpropagate
 from hubel.engine.tape import Tape
@@ -16,6 +17,22 @@ every_way = pytest.mark.parametrize(("kernels", "guard"), WAYS)
 def noise(*shape, seed=0):
     chance = torch.Generator().manual_seed(seed)
     return torch.randn(shape, generator=chance, dtype=torch.float64)
+
+
+def double(model):
+    torch.manual_seed(3)
+    for p in model.parameters():
+        nn.init.normal_(p, std=0.4)
+    return model.double()
+
+
+def with_backward(op, wrong):
+    """An operator whose gradients are `wrong(gradients, dy, saved)`."""
+
+    def backward(dy, saved):
+        return wrong(list(op.backward(dy, saved)), dy, saved)
+
+    return type(f"Faulty{op.name}", (op,), {"backward": staticmethod(backward)})
 
 
 def largest_error(ours, theirs, floor=0.0):

@@ -62,19 +62,18 @@ def moved(before, after):
     return {name for name in before if not before[name].equal(after[name])}
 
 
+def going(state, plan):
+    """The training from `state` on, record by record, by the plan's engine."""
+    choice = Choice(native=plan.engine == "native")
+    return fit(state, Classify(CLASSES), feeds_of(plan), plan, choice, ALONE)
+
+
 def walk(plan, model):
     """(record, what the whole state was after it) of every record, the fresh state first."""
     freeze(model, plan.freeze)
     state = State.start(model, plan)
     yield None, snapshot(state.model)
-    for record in fit(
-        state,
-        Classify(CLASSES),
-        feeds_of(plan),
-        plan,
-        Choice(native=plan.engine == "native"),
-        ALONE,
-    ):
+    for record in going(state, plan):
         yield record, snapshot(state.model)
 
 
@@ -181,21 +180,16 @@ def test_cut_at_any_record_and_go_on_bit_for_bit_across_the_thaw(engine):
     optimiser = {"name": "adamw", "lr": 0.01, "weight_decay": 0.1}
     words = {"head_epochs": 1, "body_rate": 0.1, "epochs": 2, "ema": 0.9, "optimiser": optimiser}
     plan = plan_of(engine=engine, **words)
-    task, feeds = Classify(CLASSES), feeds_of(plan)
     whole = State.start(net(), plan)
-    records = list(fit(whole, task, feeds, plan, Choice(native=plan.engine == "native"), ALONE))
+    records = list(going(whole, plan))
     for cut in range(1, len(records)):
         state = State.start(net(), plan)
-        list(
-            itertools.islice(
-                fit(state, task, feeds, plan, Choice(native=plan.engine == "native"), ALONE), cut
-            )
-        )
+        list(itertools.islice(going(state, plan), cut))
         tensors, record = state.export()
         tensors = {name: t.clone() for name, t in tensors.items()}
         again = State.start(net(seed=7), plan)
         again.restore(tensors, record)
-        list(fit(again, task, feeds, plan, Choice(native=plan.engine == "native"), ALONE))
+        list(going(again, plan))
         assert not moved(snapshot(whole.model), snapshot(again.model)), f"cut after record {cut}"
         assert not moved(whole.best.weights, again.best.weights)
 
@@ -232,16 +226,7 @@ def velocities(body_rate):
     """What the first step of SGD adds to every weight, by name."""
     plan = plan_of(body_rate=body_rate, optimiser={"lr": 0.1, "momentum": 0.0})
     state = State.start(net(), plan)
-    next(
-        fit(
-            state,
-            Classify(CLASSES),
-            feeds_of(plan),
-            plan,
-            Choice(native=plan.engine == "native"),
-            ALONE,
-        )
-    )
+    next(going(state, plan))
     return {name: state.optimiser.state[p]["v"] for name, p in state.model.named_parameters()}
 
 
@@ -257,14 +242,7 @@ def test_the_share_stays_through_the_schedule():
     plan = plan_of(body_rate=0.1, schedule={"name": "cosine"})
     state = State.start(net(), plan)
     seen = []
-    for record in fit(
-        state,
-        Classify(CLASSES),
-        feeds_of(plan),
-        plan,
-        Choice(native=plan.engine == "native"),
-        ALONE,
-    ):
+    for record in going(state, plan):
         if isinstance(record, Step):
             seen.append(record.rate)
             rates = sorted({group["lr"] for group in state.optimiser.param_groups})

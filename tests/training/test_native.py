@@ -19,7 +19,7 @@ from hubel.tasks.classify import Classify
 from hubel.training import native
 from hubel.training.distribute import Crew
 from hubel.training.fit import Diverged, Epoch, Feeds, Step, fit
-from hubel.training.native import Compiled, check_native, native_outputs, update_of
+from hubel.training.native import Compiled, check_native, native_outputs, native_runner, update_of
 from hubel.training.plan import make_plan
 from hubel.training.speed import Choice
 from hubel.training.state import State
@@ -236,6 +236,49 @@ def test_outputs_are_torchs_and_follow_the_weights():
             for p in net.parameters():
                 p.mul_(1.1)
     assert native_outputs(smooth(0, Sorted()).eval(), images) is None
+
+
+def test_too_little_memory_is_pytorchs_affair(monkeypatch):
+    images, labels = torch.randn(40, 1, 8, 10), torch.arange(40) % 3
+    few = type("Memory", (), {"available": 20_000})
+    runner, run = native_runner(Classify(CLASSES)), native_outputs
+    net = normed().eval()
+    assert run(net, images[:8]) is not None
+    assert callable(runner(normed(), images, labels, False))
+    monkeypatch.setattr("hubel.engine.native.step.psutil.virtual_memory", lambda: few)
+    assert runner(normed(), images, labels, False) is None
+    assert run(normed().eval(), images) is None
+    ours, records = trained(plan_of(), normed())
+    assert any("memory" in (r.note or "") for r in records if isinstance(r, Step))
+    assert ours.step == 10
+
+
+def test_the_check_is_of_the_code_that_will_run(monkeypatch):
+    asked, real = [], native.compile_step
+
+    def spied(*given, **words):
+        asked.append(real(*given, **words))
+        return asked[-1]
+
+    monkeypatch.setattr(native, "compile_step", spied)
+    torch.set_num_threads(threads := torch.get_num_threads())
+    batch = torch.randn(8 * threads * 20, 1, 8, 10)
+    Compiled(smooth(), 0.0)(batch, torch.zeros(len(batch), dtype=torch.int64))
+    assert len(asked) == 2
+    assert asked[0].machine == asked[1].machine
+
+
+def test_every_piece_of_a_batch_has_its_own_dropout(monkeypatch):
+    seeds, run = [], native.Step.run
+    monkeypatch.setattr(
+        native.Step, "run", lambda *a, **k: (seeds.append(k.get("seed")), run(*a, **k))[1]
+    )
+    first = trained(plan_of(accumulate=2, epochs=1), normed())[0]
+    taken = [seed for seed in seeds if seed is not None]
+    assert len(taken) == len(set(taken)) == 10
+    assert (
+        apart(weights(first), weights(trained(plan_of(accumulate=2, epochs=1), normed())[0])) == 0
+    )
 
 
 def test_which_updates_are_compiled():

@@ -25,7 +25,7 @@ from torch.nn.modules.dropout import _DropoutNd
 from hubel.data.fetch import cache_folder
 from hubel.engine.native.graph import NotCovered
 from hubel.engine.native.kernels.update import Update
-from hubel.engine.native.machine import this_machine
+from hubel.engine.native.machine import Machine, this_machine
 from hubel.engine.native.plan import Aim
 from hubel.engine.native.step import Answer, Step, compile_step
 from hubel.tasks.classify import Classify
@@ -35,7 +35,7 @@ from hubel.training.plan import Plan
 
 # How far a gradient may stand from PyTorch's: a share of its own length (ReLUs at zero fall one way
 # here and the other way there), a share of the whole gradient's (less than that is rounding), and
-# how far the loss may. In bfloat16 PyTorch's own gradients stand a third of their length away.
+# how far the loss may. In bfloat16 PyTorch's own gradients can stand a third of their length away.
 CLOSE = (0.02, 1e-5, 1e-3)
 CLOSE_HALF = (0.5, 0.02, 0.02)
 MOST_CHECKED = 64  # images that the first step is checked on
@@ -71,7 +71,7 @@ class Compiled:
         if key not in self.steps:
             step = self._compile(self.model, images, targets, self.update)
             if check and not self.steps:
-                self._check(images, targets)
+                self._check(step, images[:MOST_CHECKED], targets[:MOST_CHECKED])
             self.steps[key] = step
         return self.steps[key]
 
@@ -82,16 +82,25 @@ class Compiled:
             torch._foreach_add_(counters, 1)  # type: ignore[arg-type]
 
     def _compile(
-        self, model: nn.Module, images: Tensor, targets: Tensor, update: Update | None
+        self,
+        model: nn.Module,
+        images: Tensor,
+        targets: Tensor,
+        update: Update | None,
+        machine: Machine | None = None,
     ) -> Step:
         aim = Aim(True, self.smoothing, shares=targets.ndim == 2, half=self.half)
-        return compile_step(model, images, aim=aim, update=update, cache_folder=self.folder)
+        return compile_step(
+            model, images, aim=aim, update=update, machine=machine, cache_folder=self.folder
+        )
 
-    def _check(self, images: Tensor, targets: Tensor) -> None:
-        """A step without chance, compiled and in PyTorch. Raises `NotCovered` where they differ."""
-        images, targets = images[:MOST_CHECKED], targets[:MOST_CHECKED]
+    def _check(self, whole: Step, images: Tensor, targets: Tensor) -> None:
+        """A step without chance, for the same machine as `whole`, compiled and in PyTorch.
+
+        Raises `NotCovered` where they differ.
+        """
         ours, theirs = _without_chance(self.model), _without_chance(self.model)
-        step = self._compile(ours, images, targets, None)
+        step = self._compile(ours, images, targets, None, whole.machine)
         answer = step.run(images, targets)
         loss = F.cross_entropy(theirs(images), targets, label_smoothing=self.smoothing)
         loss.backward()  # type: ignore[no-untyped-call]
@@ -146,9 +155,10 @@ class NativePass:
 
     def __call__(self, x: Tensor, t: Tensor, share: float, last: bool) -> tuple[Any, Tensor]:
         """As `passes.Pass`. Raises `NotCovered`."""
+        chance = int(torch.randint(1 << 31, ()))  # another one for each piece of a batch
         self.crew.spread(list(self.model.buffers()))
         step = self.compiled(x, t)
-        answer = step.run(x, t, scale=share / len(x), seed=torch.initial_seed())
+        answer = step.run(x, t, scale=share / len(x), seed=chance)
         self.compiled.count()
         for name in step.parameters:
             weight, gradient = self.weights[name], step.gradients[name]
@@ -243,10 +253,15 @@ def native_outputs(model: nn.Module, images: Tensor) -> Tensor | None:
         except NotCovered:
             steps[shape] = None
     step = steps[shape]
-    return None if step is None else step.run(images).logits
+    if step is None:
+        return None
+    try:
+        return step.run(images).logits
+    except NotCovered:  # there is no memory for so many
+        return None
 
 
-NativeRunner = Callable[[nn.Module, Tensor, Tensor, bool], Callable[[], None]]
+NativeRunner = Callable[[nn.Module, Tensor, Tensor, bool], Callable[[], None] | None]
 
 
 def check_native(
@@ -265,16 +280,22 @@ def has_half() -> bool:
 def native_runner(task: Classify) -> NativeRunner:
     """What measures the native step: see `speed.measure`."""
 
-    def runner(model: nn.Module, images: Tensor, targets: Tensor, half: bool) -> Callable[[], None]:
-        compiled = Compiled(model, task.smoothing, half=half, folder=code_folder())
-        step = compiled(images, targets, check=False)
-        return lambda: void(step.run(images, targets))
+    def runner(
+        model: nn.Module, images: Tensor, targets: Tensor, half: bool
+    ) -> Callable[[], None] | None:
+        try:
+            compiled = Compiled(model, task.smoothing, half=half, folder=code_folder())
+            step = compiled(images, targets, check=False)
+            step.run(images, targets)
+        except NotCovered:
+            return None
+
+        def run() -> None:
+            step.run(images, targets)
+
+        return run
 
     return runner
-
-
-def void(_: object) -> None:
-    """Nothing."""
 
 
 def code_folder() -> Path:

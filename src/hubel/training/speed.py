@@ -74,7 +74,7 @@ def measure(
     precision: str,
     steps: int,
     compiler: bool | None = None,
-    native: Callable[[nn.Module, Tensor, Tensor, bool], Runner] | None = None,
+    native: Callable[[nn.Module, Tensor, Tensor, bool], Runner | None] | None = None,
     native_bf16: bool = False,
 ) -> Choice:
     """The fastest way found to train `model` on batches like this one.
@@ -86,16 +86,17 @@ def measure(
         precision: "auto" tries bf16 too; "fp32" and "bf16" are kept to.
         steps: how many steps the training will take; compiling must pay for itself in them.
         compiler: whether torch.compile can work here (None: look for a C++ compiler or CUDA).
-        native: (copy of the model, images, targets, in bf16?) -> the native step on them; None
-            without one.
+        native: (copy of the model, images, targets, in bf16?) -> the native step on them, or None
+            where that cannot be; None without one.
         native_bf16: whether it has bf16 here.
     """
     ways = [Choice(p, layout) for p in _precisions(precision) for layout in (False, True)]
     runners = {way: _runner(model, images, targets, loss_of, way) for way in ways}
     for p in _precisions(precision):
         if native is not None and (p == "fp32" or native_bf16):
-            net, half = copy.deepcopy(model).train(), p == "bf16"
-            runners[Choice(p, native=True)] = native(net, images, targets, half)
+            run = native(copy.deepcopy(model).train(), images, targets, p == "bf16")
+            if run is not None:
+                runners[Choice(p, native=True)] = run
     times = _alternate(runners)
     best, *other = [_best_way(times, p) for p in dict.fromkeys(way.precision for way in ways)]
     if other and times[best] > BF16_GAIN * times[other[0]]:

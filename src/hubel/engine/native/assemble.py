@@ -12,7 +12,6 @@ Threads meet at a counter: the last to come lets all go.
 
 from __future__ import annotations
 
-import platform
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -129,7 +128,6 @@ class Assembler:
         n, lanes = field(f, "n", I64), self.machine.lanes
         tiles = (n + (lanes - 1)) // lanes
         low, high = _share(f, tiles)
-        single = self.plan.tiles > 1 or self._single()
         base = field(f, "tiles", PTR)
         names = {}
         for many in {self.plan.tiles, 1}:
@@ -137,7 +135,7 @@ class Assembler:
         whole = low + (high - low) // self.plan.tiles * self.plan.tiles
 
         def place(tile: Value) -> Value:
-            if single:
+            if self.plan.single:
                 return base.at(f.arg("thread") * (self.plan.tiles * self.plan.tile_bytes))
             return base.at(tile * self.plan.tile_bytes)
 
@@ -146,9 +144,6 @@ class Assembler:
                 f.run(names[self.plan.tiles], f.arg("board"), mine, place(tile), tile * lanes)
         with f.loop(whole if self.plan.tiles > 1 else low, high) as tile:
             f.run(names[1], f.arg("board"), mine, place(tile), tile * lanes)
-
-    def _single(self) -> bool:
-        return sum(bool(phase.calls) for phase in self.plan.phases) == 1
 
     def _phase(self, name: str, phase: Phase, many: int) -> str:
         arguments = [("board", PTR), ("mine", PTR), ("tile", PTR), ("first", I64)]
@@ -310,44 +305,3 @@ def _share(f: Function, of: Value | int) -> tuple[Value, Value]:
     """This thread's part of a range: (from, to)."""
     threads, thread = field(f, "threads", I64), f.arg("thread")
     return thread * of // threads, (thread + 1) * of // threads
-
-
-def pause() -> str:
-    """The instruction that tells the processor that a thread waits."""
-    arm = platform.machine() in ("arm64", "aarch64")
-    return f'call void asm sideeffect "{"yield" if arm else "pause"}", ""()'
-
-
-MEET = f"""
-declare i32 @sched_yield()
-
-; Wait until all threads have come. The counter only grows within a step.
-define internal void @meet(ptr %meter, i64 %threads) #0 {{
-entry:
-  %alone = icmp eq i64 %threads, 1
-  br i1 %alone, label %done, label %count
-count:
-  %before = atomicrmw add ptr %meter, i64 1 seq_cst
-  %round = udiv i64 %before, %threads
-  %next = add i64 %round, 1
-  %goal = mul i64 %next, %threads
-  br label %look
-look:
-  %spins = phi i64 [ 0, %count ], [ %more, %again ]
-  %now = load atomic i64, ptr %meter acquire, align 8
-  %there = icmp uge i64 %now, %goal
-  br i1 %there, label %done, label %wait
-wait:
-  {pause()}
-  %more = add i64 %spins, 1
-  %long = icmp ugt i64 %more, 4000
-  br i1 %long, label %yield, label %again
-yield:
-  %ignored = call i32 @sched_yield()
-  br label %again
-again:
-  br label %look
-done:
-  ret void
-}}
-"""

@@ -46,7 +46,7 @@ class Function:
 
     Args:
         name: its symbol.
-        arguments: (name, type) of each; pointers never overlap where one of them is written.
+        arguments: (name, type) of each. What is read element by element may be written over.
         lanes: floats in a vector.
         gives: the type returned.
         internal: whether only its own module calls it.
@@ -67,7 +67,6 @@ class Function:
         self._lines: list[str] = []
         self._count = 0
         self._block = "entry"
-        self._known: dict[tuple[str, str], Value] = {}
 
     # ---- values
 

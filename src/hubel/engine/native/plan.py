@@ -136,10 +136,10 @@ class Plan:
         tiles: tiles that a thread has at work together.
         tile_bytes, thread_bytes, shared_bytes: sizes of the three memories.
         classes: logits of an image.
-    sums: bytes at the start of a thread's memory that each step begins with zeros.
+        sums: bytes at the start of a thread's memory that each step begins with zeros.
         totals, norm, present: in the thread's memory: loss and hits, squared gradient norm, and 1
         or 0 for each lane of the tile at hand.
-    parts: the gradients.
+        parts: the gradients.
     """
 
     phases: list[Phase]
@@ -153,6 +153,16 @@ class Plan:
     norm: Mine
     present: Mine
     parts: list[Part]
+
+    @property
+    def single(self) -> bool:
+        """Whether each thread takes a tile through everything before the next."""
+        return is_single(self.phases)
+
+
+def is_single(phases: list[Phase]) -> bool:
+    """Whether the tiles go through but one phase: nothing is summed over the batch on the way."""
+    return sum(bool(phase.calls) for phase in phases) == 1
 
 
 @dataclass(frozen=True)

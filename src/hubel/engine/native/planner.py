@@ -13,6 +13,7 @@ from hubel.engine.native.machine import Machine
 from hubel.engine.native.plan import (
     ZEROS,
     Argument,
+    At,
     Buffer,
     Call,
     Gradient,
@@ -28,7 +29,7 @@ from hubel.engine.native.plan import (
 
 
 class Planner:
-    """Builds a plan, node by node. `lower.py` holds what each kind of node asks of it."""
+    """Builds a plan, node by node. `lower/` holds what each kind of node asks of it."""
 
     def __init__(
         self, graph: Graph, weights: dict[str, tuple[int, ...]], learns: set[str], machine: Machine
@@ -37,7 +38,6 @@ class Planner:
         self.phases: list[Phase] = []
         self.calls: list[Call] = []
         self.after: list[Call] = []
-        self.ready: set[int] = set()  # norms whose figures stand
         self.parts: list[Part] = []
         self.sums = 0  # bytes of the thread's sums
         self.scratch = 0
@@ -92,8 +92,8 @@ class Planner:
         """Run a kernel once, when all tiles are through; its channels are shared among threads."""
         self.after.append(Call(spec, arguments))
 
-    def copy(self, x: Buffer, y: Buffer, elements: int, add: bool) -> None:
-        """y (+)= x."""
+    def copy(self, x: Buffer | At, y: Buffer | At, elements: int, add: bool) -> None:
+        """y (+)= x, so many elements that stand side by side."""
         v = self.machine.vector
         self.call(Copy(1, 1, elements, 0, 0, v, 0, 0, v, add), x, y)
 
@@ -187,10 +187,12 @@ class Planner:
         return bool(norm.options["training"]) or "running_mean" not in norm.weights
 
     def sums_of(self, norm: Node) -> Mine:
-        c = self.graph.shapes[norm.inputs[0]][0]
-        return self._once(norm, "sums", lambda: self.sum_space(4 * c * self.machine.vector))
+        """Where a thread's two sums a channel stand."""
+        size = 4 * self.channels(norm) * self.machine.vector
+        return self._once(norm, "sums", lambda: self.sum_space(size))
 
     def figures_of(self, norm: Node) -> Shared:
+        """Where its four rows of figures stand."""
         return self._once(norm, "figures", lambda: self.share(4 * self.channels(norm)))
 
     def channels(self, norm: Node) -> int:

@@ -16,10 +16,12 @@ from hubel.engine.native.plan import (
     Argument,
     At,
     Buffer,
+    Call,
     Mine,
     Now,
     Phase,
     Plan,
+    is_single,
 )
 from hubel.engine.native.planner import Planner
 
@@ -81,19 +83,20 @@ def make_plan(
 
 
 def _placed(p: Planner, cache: int) -> Plan:
-    single = sum(bool(phase.calls) for phase in p.phases) == 1
+    single = is_single(p.phases)
     _lifetimes(p, single)
     zero_bytes = -(-(p.widest + 1) * p.machine.vector // 64) * 64
     sums = p.sums
     thread = sums + zero_bytes + p.scratch
-    buffers = _buffers(p)
+    calls = [call for phase in p.phases for call in phase.calls]
+    buffers = list(dict.fromkeys(buffer for call in calls for buffer in _buffers(call)))
     brief = [b for b in buffers if not b.lasting]
     thread += _pack(brief, p.machine, thread)
     tile = _pack([b for b in buffers if b.lasting], p.machine, 0)
     for phase in p.phases:
         for call in (*phase.calls, *phase.after):
             call.arguments = tuple(_settled(a, sums, sums + zero_bytes) for a in call.arguments)
-    dense = any(call.together for phase in p.phases for call in phase.calls)
+    dense = any(call.together for call in calls)
     tiles = 1
     if single and dense:
         tiles = next((t for t in (4, 2) if thread + t * tile <= 1.5 * cache), 1)
@@ -112,15 +115,10 @@ def _settled(argument: Argument, zeros: int, scratch: int) -> Argument:
     return argument
 
 
-def _buffers(p: Planner) -> list[Buffer]:
-    found: dict[Buffer, None] = {}
-    for phase in p.phases:
-        for call in phase.calls:
-            for argument in call.arguments:
-                buffer = argument.buffer if isinstance(argument, At) else argument
-                if isinstance(buffer, Buffer):
-                    found[buffer] = None
-    return list(found)
+def _buffers(call: Call) -> list[Buffer]:
+    """The buffers that a call reads or writes."""
+    found = (a.buffer if isinstance(a, At) else a for a in call.arguments)
+    return [buffer for buffer in found if isinstance(buffer, Buffer)]
 
 
 def _lifetimes(p: Planner, single: bool) -> None:
@@ -135,13 +133,11 @@ def _lifetimes(p: Planner, single: bool) -> None:
             number += 1
             if call.together and single:
                 stretch += 1
-            for argument in call.arguments:
-                buffer = argument.buffer if isinstance(argument, At) else argument
-                if isinstance(buffer, Buffer):
-                    buffer.first = number if buffer.first is None else buffer.first
-                    buffer.last = number
-                    buffer.runs.add(stretch)
-                    buffer.lasting |= len(buffer.runs) > 1 or (call.together and single)
+            for buffer in _buffers(call):
+                buffer.first = number if buffer.first is None else buffer.first
+                buffer.last = number
+                buffer.runs.add(stretch)
+                buffer.lasting |= len(buffer.runs) > 1 or (call.together and single)
             if call.together and single:
                 stretch += 1
 

@@ -23,7 +23,7 @@ import psutil
 import torch
 from torch import Tensor, nn
 
-from hubel.engine.native.assemble import FIELDS, MEET, METER, Assembler, Board
+from hubel.engine.native.assemble import FIELDS, METER, Assembler, Board
 from hubel.engine.native.graph import NotCovered
 from hubel.engine.native.jit import Loaded, compile_object, module_text
 from hubel.engine.native.join import joined
@@ -32,6 +32,7 @@ from hubel.engine.native.machine import Machine, fitting, this_machine
 from hubel.engine.native.plan import Aim, Plan
 from hubel.engine.native.read import read_graph
 from hubel.engine.native.schedule import make_plan
+from hubel.engine.native.waiting import MEET, WAIT
 from hubel.engine.native.workers import workers
 from hubel.errors import ModelError
 
@@ -187,8 +188,7 @@ class Step:
     def _grow(self, n: int) -> int:
         """Room for n images; how many tiles they are."""
         all_tiles = -(-n // self.machine.lanes)
-        single = sum(bool(phase.calls) for phase in self.plan.phases) == 1
-        tiles = self.threads * self.plan.tiles if single else all_tiles
+        tiles = self.threads * self.plan.tiles if self.plan.single else all_tiles
         if self._memory.size < tiles * self.plan.tile_bytes:
             self._memory = _Memory(tiles * self.plan.tile_bytes)
             self._set("tiles", self._memory.address)
@@ -298,7 +298,7 @@ def _code(
     if known is not None:
         return known
     functions = Assembler(plan, board, machine, update).module()
-    code = compile_object(module_text(functions, machine, MEET), machine)
+    code = compile_object(module_text(functions, machine, WAIT + MEET), machine)
     if kept is not None:
         with contextlib.suppress(OSError):  # a cache that cannot be written costs time, no more
             kept.parent.mkdir(parents=True, exist_ok=True)

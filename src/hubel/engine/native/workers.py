@@ -15,15 +15,15 @@ import threading
 
 import numpy as np
 
-from hubel.engine.native.assemble import pause
 from hubel.engine.native.jit import Loaded, compile_object
 from hubel.engine.native.machine import Machine
+from hubel.engine.native.waiting import WAIT, pause
 
 _FUTEX = {"x86_64": 202, "aarch64": 98}.get(platform.machine()) if sys.platform == "linux" else None
 LOOKS = 1500  # about 50 microseconds of looking before sleep
 
-# The desk: generation at 0, kernel's address at 64, its board at 72, threads at 80; from 128 on, 64
-# bytes a worker, the generation it has finished.
+# The desk: a word to be woken by at 0; the job at 64, its board at 72, its threads at 80, its
+# number at 88; from 192 on, 64 bytes a worker, the number of the job that it has finished.
 _SLEEP = (
     f"%slept = call i64 (i64, ...) @syscall(i64 {_FUTEX}, ptr %desk, i64 128, i32 %seen, ptr null)"
     if _FUTEX
@@ -35,15 +35,16 @@ _WAKE = (
     else ""
 )
 _TEXT = f"""
+{WAIT}
 declare i64 @syscall(i64, ...)
 declare i32 @usleep(i32)
-declare i32 @sched_yield()
 
 define void @work(ptr %desk, i64 %id) {{
 entry:
   %jobp = getelementptr i8, ptr %desk, i64 64
   %boardp = getelementptr i8, ptr %desk, i64 72
   %threadsp = getelementptr i8, ptr %desk, i64 80
+  %numberp = getelementptr i8, ptr %desk, i64 88
   %slot = mul i64 %id, 64
   %at = add i64 %slot, 128
   %donep = getelementptr i8, ptr %desk, i64 %at
@@ -68,13 +69,14 @@ called:
   %job = load ptr, ptr %jobp, align 8
   %board = load ptr, ptr %boardp, align 8
   %threads = load i64, ptr %threadsp, align 8
+  %number = load i64, ptr %numberp, align 8
   %mine = icmp ult i64 %id, %threads
   br i1 %mine, label %do, label %finished
 do:
   call void %job(ptr %board, i64 %id)
   br label %finished
 finished:
-  store atomic i32 %gen, ptr %donep release, align 4
+  store atomic i64 %number, ptr %donep release, align 8
   br label %idle
 }}
 
@@ -86,34 +88,23 @@ entry:
   store ptr %job, ptr %jobp, align 8
   store ptr %board, ptr %boardp, align 8
   store i64 %threads, ptr %threadsp, align 8
+  %numberp = getelementptr i8, ptr %desk, i64 88
+  %last = load i64, ptr %numberp, align 8
+  %number = add i64 %last, 1
+  store i64 %number, ptr %numberp, align 8
   %before = atomicrmw add ptr %desk, i32 1 seq_cst
-  %gen = add i32 %before, 1
   {_WAKE}
   call void %job(ptr %board, i64 0)
   br label %each
 each:
   %id = phi i64 [ 1, %entry ], [ %next, %ready ]
   %left = icmp ule i64 %id, %workers
-  br i1 %left, label %look, label %over
-look:
-  %spins = phi i64 [ 0, %each ], [ %more, %again ]
+  br i1 %left, label %ready, label %over
+ready:
   %slot = mul i64 %id, 64
   %at = add i64 %slot, 128
   %donep = getelementptr i8, ptr %desk, i64 %at
-  %done = load atomic i32, ptr %donep acquire, align 4
-  %same = icmp eq i32 %done, %gen
-  br i1 %same, label %ready, label %wait
-wait:
-  {pause()}
-  %more = add i64 %spins, 1
-  %long = icmp ugt i64 %more, 4000
-  br i1 %long, label %yield, label %again
-yield:
-  %ignored = call i32 @sched_yield()
-  br label %again
-again:
-  br label %look
-ready:
+  call void @wait(ptr %donep, i64 %number)
   %next = add i64 %id, 1
   br label %each
 over:

@@ -66,7 +66,7 @@ def forward(line, x, machine):
 
 def backward(line, x, dy, machine):
     dx = array(*x.shape)
-    spec = PointwiseBack(Pointwise(1, 1, len(x), program(line)), ((0, False),))
+    spec = PointwiseBack(Pointwise(1, 1, len(x), program(line)), (0,))
     kernel(spec, machine)(dy, 0, 0, x, dx, 0, 1)
     return dx
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from hubel.engine.native.emit import Function, Number, Value
+
 LIFT = 1 << 24  # added before a division and taken off after it, which then sees no number below 0
 
 
@@ -45,6 +47,12 @@ class Axis:
         )
 
     @property
+    def inside(self) -> bool:
+        """Whether no tap of any output, read forward, reads outside."""
+        last = (self.n_out - 1) * self.stride + (self.kernel - 1) * self.dilation
+        return not self.padding and last < self.n_in
+
+    @property
     def taken(self) -> int:
         """How many (output, tap) pairs read a place."""
         return sum(
@@ -64,6 +72,16 @@ class Axis:
             k for k in range(self.kernel)
             if (phase + self.padding - k * self.dilation) % self.stride == 0
         ]  # fmt: skip
+
+
+def taps_inside(f: Function, axis: Axis, base: Value) -> tuple[Number, Number]:
+    """From which tap to which an output reads inside, if its first tap reads place `base`."""
+    if axis.inside:
+        return 0, axis.kernel
+    d = axis.dilation
+    low = f.larger(0, ((0 - base) + (d - 1) + LIFT * d) // d - LIFT)
+    high = f.smaller(axis.kernel, ((axis.n_in - base) + (d - 1) + LIFT * d) // d - LIFT)
+    return low, high
 
 
 @dataclass(frozen=True)

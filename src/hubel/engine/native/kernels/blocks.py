@@ -8,15 +8,15 @@ and large enough. What is left at the edges of the map counts as well.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 
 LATENCY = 4  # cycles until a sum can be added to again
 PER_CYCLE = 2  # multiply-adds, and loads, that start in a cycle
 
 
-def cycles(a: int, b: int, sharing: int = 1) -> float:
-    """Cycles for one tap of a block of a x b sums; `sharing` loads serve several taps."""
-    return max(a * b / PER_CYCLE, (a + b / sharing) / PER_CYCLE, float(LATENCY))
+def cycles(a: int, b: int) -> float:
+    """Cycles for one tap of a block of a x b sums."""
+    return max(a * b / PER_CYCLE, (a + b) / PER_CYCLE, float(LATENCY))
 
 
 def parts(total: int, size: int) -> list[tuple[int, int]]:
@@ -57,4 +57,6 @@ def _blocks(
                 yield a, b
 
 
-Cost = Callable[[tuple[int, int]], float]
+def unrolled(count: int) -> int:
+    """How many of `count` elements a simple loop takes a turn: up to four, with no rest."""
+    return next(size for size in (4, 3, 2, 1) if count % size == 0)

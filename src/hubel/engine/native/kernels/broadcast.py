@@ -11,6 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from hubel.engine.native.emit import F32, PTR, Function, Registers, Value
+from hubel.engine.native.kernels.blocks import unrolled
 from hubel.engine.native.machine import Machine
 
 
@@ -61,7 +62,7 @@ def over(verb: str, x: tuple[int, int, int], g: tuple[int, int, int], weight: bo
 def write_broadcast(name: str, spec: Broadcast, machine: Machine) -> Function:
     """void (x, g, y)."""
     f = Function(name, [("x", PTR), ("g", PTR), ("y", PTR)], machine.lanes)
-    unroll = _unroll(spec)
+    unroll = unrolled(spec.inner)
     with f.loop(0, spec.outer) as o:
         g = _number(f, spec, o, machine)
         with f.loop(0, spec.inner, unroll) as i:
@@ -76,7 +77,7 @@ def write_broadcast_back(name: str, spec: BroadcastBack, machine: Machine) -> Fu
     """void (dy, x, g, dx, dg)."""
     forward = spec.forward
     f = Function(name, [(word, PTR) for word in ("dy", "x", "g", "dx", "dg")], machine.lanes)
-    unroll = _unroll(forward)
+    unroll = unrolled(forward.inner)
     with f.loop(0, forward.outer) as o:
         g = _number(f, forward, o, machine)
         sums = Registers([f.constant(0.0)] * unroll)
@@ -96,10 +97,6 @@ def write_broadcast_back(name: str, spec: BroadcastBack, machine: Machine) -> Fu
             at = f.arg("dg").at(o * machine.vector)
             f.store(total + f.load(at) if spec.dg else total, at)
     return f
-
-
-def _unroll(spec: Broadcast) -> int:
-    return next(u for u in (4, 3, 2, 1) if spec.inner % u == 0)
 
 
 def _number(f: Function, spec: Broadcast, o: Value, machine: Machine) -> Value:

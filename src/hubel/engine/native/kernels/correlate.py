@@ -17,8 +17,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from hubel.engine.native.emit import F32, I8, I32, I64, PTR, Function, Registers, Value, vector
-from hubel.engine.native.kernels.axis import LIFT, Axis, Run, runs
+from hubel.engine.native.kernels.axis import LIFT, Axis, Run, runs, taps_inside
 from hubel.engine.native.kernels.blocks import best_block, parts
+from hubel.engine.native.kernels.functions import beats, relu
 from hubel.engine.native.kernels.norm import add_to_sums
 from hubel.engine.native.machine import Machine
 
@@ -181,21 +182,15 @@ class _Writer:
             return first, apart, low, high, lambda t, r: base - t * down
         base = row * (axis.stride * self.tall) - axis.padding
         d = axis.dilation
-        if self.tall > 1 or (not axis.padding and self._inside()):
+        if self.tall > 1:
             return first, apart, 0, len(taps), lambda t, r: base + t * d + r * axis.stride
-        low = f.larger(0, ((0 - base) + (d - 1) + LIFT * d) // d - LIFT)
-        high = f.smaller(len(taps), ((axis.n_in - base) + (d - 1) + LIFT * d) // d - LIFT)
-        return first, apart, low, high, lambda t, r: base + t * d
-
-    def _inside(self) -> bool:
-        axis = self.spec.rows
-        return (axis.n_out - 1) * axis.stride + (axis.kernel - 1) * axis.dilation < axis.n_in
+        return first, apart, *taps_inside(f, axis, base), lambda t, r: base + t * d
 
     def _line(self, plane: Value, source: Value) -> Value:
         """A row of x; of zeros where one row of a pooled pair reads outside."""
         f, spec = self.f, self.spec
         line = plane.at(source * spec.x_row)
-        if self.tall == 1 or (not spec.rows.padding and self._inside()):
+        if self.tall == 1 or spec.rows.inside:
             return line
         inside = (source > -1) & (source < spec.rows.n_in)
         return f.select(inside, line, f.arg("zeros"))
@@ -248,11 +243,6 @@ class _Writer:
             f.store(which, f.arg("extra").at(place // 4))
 
 
-def relu(f: Function, value: Value) -> Value:
-    """max(0, value); NaN stays NaN."""
-    return f.select(value < 0.0, 0.0, value)
-
-
 def largest_of(f: Function, values: list[Value], silence: bool) -> tuple[Value, Value]:
     """The largest of some vectors lane by lane, and which it was, as bytes.
 
@@ -261,7 +251,7 @@ def largest_of(f: Function, values: list[Value], silence: bool) -> tuple[Value, 
     """
     largest, which = values[0], f.constant(0, vector(I32, f.lanes))
     for number, value in enumerate(values[1:], start=1):
-        wins = (value > largest) | f.compare("uno", value, value)
+        wins = beats(f, value, largest)
         largest = f.select(wins, value, largest)
         which = f.select(wins, f.constant(number, which.kind), which)
     if silence:

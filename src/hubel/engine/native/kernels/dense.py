@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from hubel.engine.native.emit import F32, PTR, Function, Registers
-from hubel.engine.native.kernels.blocks import best_block, parts
+from hubel.engine.native.kernels.blocks import best_block, parts, unrolled
 from hubel.engine.native.machine import Machine
 
 
@@ -92,7 +92,7 @@ def write_bias_gradient(name: str, spec: BiasGradient, machine: Machine) -> Func
     f = Function(name, [("dy", PTR), ("g", PTR)], machine.lanes)
     with f.loop(0, spec.channels) as c:
         at = f.arg("g").at(c * machine.vector)
-        unroll = next(u for u in (4, 2, 1) if spec.size % u == 0)
+        unroll = unrolled(spec.size)
         sums = Registers([f.load(at), *[f.constant(0.0)] * (unroll - 1)])
         with f.loop(0, spec.size, unroll, sums) as k:
             for u in range(unroll):

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from hubel.engine.native.emit import F32, I32, Function, Value, lanes_of, vector
+from hubel.engine.native.emit import F32, I32, Function, Value, lanes_of, literal, vector
 
 Forward = Callable[..., Value]
 
@@ -40,7 +40,7 @@ def exponential(f: Function, x: Value) -> Value:
         y = f.fma(y, r, f.constant(c, x.kind))
     y = f.fma(y, r * r, r + 1.0)
     # 2^n in two halves: 2^128 is no float, though e^88.5 is one
-    half = f.make(whole, f"ashr {whole} {f.convert('fptosi', n, whole).name}, {_ones(whole, 1)}")
+    half = f.make(whole, f"ashr {whole} {f.convert('fptosi', n, whole).name}, {literal(whole, 1)}")
     rest = f.convert("fptosi", n, whole) - half
     y = y * _power_of_two(f, half, x.kind) * _power_of_two(f, rest, x.kind)
     y = f.select(x > 88.73, math.inf, y)
@@ -48,28 +48,29 @@ def exponential(f: Function, x: Value) -> Value:
     return f.select(f.compare("uno", x, x), x, y)
 
 
-def _ones(kind: str, number: int) -> str:
-    return "<" + ", ".join([f"i32 {number}"] * lanes_of(kind)) + ">"
-
-
 def _power_of_two(f: Function, n: Value, kind: str) -> Value:
     raised = n + f.constant(127, n.kind)
-    bits = f.make(n.kind, f"shl {n.kind} {raised.name}, {_ones(n.kind, 23)}")
+    bits = f.make(n.kind, f"shl {n.kind} {raised.name}, {literal(n.kind, 23)}")
     return f.convert("bitcast", bits, kind)
 
 
-def lanewise(f: Function, name: str, x: Value) -> Value:
-    """A function of C's, lane by lane."""
+def lanewise(f: Function, name: str, x: Value, *rest: Value) -> Value:
+    """A function of C's, lane by lane; `rest` are numbers that it is given as well."""
     result = x
     for place in range(lanes_of(x.kind)):
-        one = f.call(F32, name, f.lane(x, place))
-        result = f.make(
-            x.kind, f"insertelement {x.kind} {result.name}, float {one.name}, i64 {place}"
-        )
+        one = f.call(F32, name, f.lane(x, place), *rest)
+        words = f"insertelement {x.kind} {result.name}, float {one.name}, i64 {place}"
+        result = f.make(x.kind, words)
     return result
 
 
-def _relu(f: Function, x: Value) -> Value:
+def beats(f: Function, value: Value, largest: Value) -> Value:
+    """Where a number takes the place of the largest so far: NaN does, as in PyTorch."""
+    return (value > largest) | f.compare("uno", value, value)
+
+
+def relu(f: Function, x: Value) -> Value:
+    """max(0, x); NaN stays NaN."""
     return f.select(x < 0.0, 0.0, x)
 
 
@@ -224,7 +225,7 @@ def _log_one_and(f: Function, t: Value) -> Value:
 def _softplus(f: Function, x: Value, beta: float, threshold: float) -> Value:
     """log(1 + e^(b x)) / b = (max(0, b x) + log(1 + e^-|b x|)) / b: no overflow."""
     z = x * beta
-    soft = _log_one_and(f, exponential(f, f.size_of(z) * -1.0)) + _relu(f, z)
+    soft = _log_one_and(f, exponential(f, f.size_of(z) * -1.0)) + relu(f, z)
     return f.select(z > threshold, x, soft * (1 / beta))
 
 
@@ -269,7 +270,7 @@ def _linear_back(f: Function, x: Value, y: Value, dy: Value, scale: float, shift
 
 
 UNARY = {
-    "relu": Unary(_relu, _relu_back),
+    "relu": Unary(relu, _relu_back),
     "leaky_relu": Unary(_leaky, _leaky_back),
     "hardtanh": Unary(_hardtanh, _hardtanh_back),
     "clamp": Unary(_hardtanh, _clamp_back),

@@ -11,6 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from hubel.engine.native.emit import F32, I16, I32, I64, PTR, Function, Number, Value, vector
+from hubel.engine.native.kernels.blocks import unrolled
 from hubel.engine.native.machine import Machine
 
 
@@ -26,7 +27,7 @@ def write_half_channels(name: str, spec: HalfChannels, machine: Machine) -> Func
     """void (x, y)."""
     f = Function(name, [("x", PTR), ("y", PTR)], machine.lanes)
     v, plane = machine.vector, spec.size * machine.vector
-    unroll = next(u for u in (4, 2, 1) if spec.size % u == 0)
+    unroll = unrolled(spec.size)
     with f.loop(0, spec.channels // 2) as c, f.loop(0, spec.size, unroll) as k:
         for u in range(unroll):
             first = f.arg("x").at(c * (2 * plane) + (k + u) * v)
@@ -55,7 +56,7 @@ def write_half_rows(name: str, spec: HalfRows, machine: Machine) -> Function:
     """void (x, y, zeros of a row)."""
     f = Function(name, [("x", PTR), ("y", PTR), ("zeros", PTR)], machine.lanes)
     v, line = machine.vector, spec.row * machine.vector
-    unroll = next(u for u in (4, 2, 1) if spec.row % u == 0)
+    unroll = unrolled(spec.row)
     with f.loop(0, spec.channels) as c, f.loop(0, spec.written) as q:
         plane = f.arg("x").at(c * (spec.rows * line))
         first = q * spec.each - spec.before

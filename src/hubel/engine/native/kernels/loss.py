@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from hubel.engine.native.emit import F32, I32, I64, PTR, Function, Registers, Value, vector
-from hubel.engine.native.kernels.functions import exponential, lanewise
+from hubel.engine.native.kernels.functions import beats, exponential, lanewise
 from hubel.engine.native.machine import Machine
 
 
@@ -82,7 +82,7 @@ def _largest(f: Function, z: Value, classes: int, machine: Machine) -> tuple[Val
     state = Registers([f.load(z), f.constant(0, vector(I32, f.lanes))])
     with f.loop(1, classes, carry=state) as k:
         value = f.load(z.at(k * machine.vector))
-        wins = (value > state[0]) | f.compare("uno", value, value)
+        wins = beats(f, value, state[0])
         state[0] = f.select(wins, value, state[0])
         state[1] = f.select(wins, f.spread(f.convert("trunc", k, I32)), state[1])
     return state[0], state[1]

@@ -108,16 +108,13 @@ def write_fill(name: str, spec: Fill, machine: Machine) -> Function:
 
 @dataclass(frozen=True)
 class Copy:
-    """Channels, rows and columns of a map moved into another, with steps.
-
-    y[c + into][h][w] (+)= x[c + start][h step][w step]; with `back` the other way round: what was
-    read is written. All else stays.
-    """
+    """y (+)= x for so many channels, rows and columns, each side with steps of its own, in bytes.
+    All else stays."""
 
     channels: int
     rows: int
     columns: int
-    x_plane: int  # bytes
+    x_plane: int
     x_row: int
     x_column: int
     y_plane: int

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from hubel.engine.native.emit import F32, F64, I64, PTR, Function, Registers, Value, vector
+from hubel.engine.native.kernels.blocks import unrolled
 from hubel.engine.native.machine import Machine
 
 
@@ -87,11 +88,7 @@ def write_figures(name: str, spec: Figures, machine: Machine) -> Function:
         variance = squares / count - off * off
         variance = f.select(variance < 0.0, f.constant(0.0, F64), variance)
         rest = f.constant(1.0, F64) / f.root(variance + spec.eps)
-        gamma = _read(f, "gamma", c) if spec.gamma else f.constant(1.0, F64)
-        beta = _read(f, "beta", c) if spec.beta else f.constant(0.0, F64)
-        scale = gamma * rest
-        rows = (scale, beta - mean * scale, mean, rest)
-        _write_rows(f, rows, c, spec.channels)
+        _write_figures(f, spec, c, mean, rest)
         if spec.running:
             even = f.select(count > 1.0, count / (count - 1.0), f.constant(1.0, F64))
             for word, value in (("rm", mean), ("rv", variance * even)):
@@ -113,6 +110,16 @@ def _both(f: Function, c: Value, machine: Machine) -> tuple[Value, Value]:
 
 def _read(f: Function, word: str, c: Value) -> Value:
     return f.convert("fpext", f.load(f.arg(word).at(c * 4), F32), F64)
+
+
+def _write_figures(
+    f: Function, spec: Figures | FixedFigures, c: Value, mean: Value, rest: Value
+) -> None:
+    """A channel's scale, shift, mean and 1 / std."""
+    gamma = _read(f, "gamma", c) if spec.gamma else f.constant(1.0, F64)
+    beta = _read(f, "beta", c) if spec.beta else f.constant(0.0, F64)
+    scale = gamma * rest
+    _write_rows(f, (scale, beta - mean * scale, mean, rest), c, spec.channels)
 
 
 def _write_rows(f: Function, rows: tuple[Value, ...], c: Value, channels: int) -> None:
@@ -138,10 +145,7 @@ def write_fixed_figures(name: str, spec: FixedFigures, machine: Machine) -> Func
     with f.loop(f.arg("c0"), f.arg("c1")) as c:
         mean, variance = _read(f, "rm", c), _read(f, "rv", c)
         rest = f.constant(1.0, F64) / f.root(variance + spec.eps)
-        gamma = _read(f, "gamma", c) if spec.gamma else f.constant(1.0, F64)
-        beta = _read(f, "beta", c) if spec.beta else f.constant(0.0, F64)
-        scale = gamma * rest
-        _write_rows(f, (scale, beta - mean * scale, mean, rest), c, spec.channels)
+        _write_figures(f, spec, c, mean, rest)
     return f
 
 
@@ -205,7 +209,7 @@ def write_norm_back(name: str, spec: NormBack, machine: Machine) -> Function:
     pointers = ("d", "x", "figures", "dx", "present")
     arguments = [*((p, PTR) for p in pointers), ("r0", I64), ("r1", I64)]
     f = Function(name, arguments, machine.lanes)
-    unroll = next(u for u in (4, 3, 2, 1) if spec.row % u == 0)
+    unroll = unrolled(spec.row)
     present = f.load(f.arg("present"))
     with f.loop(0, spec.channels) as c:
         a, b, offset = (

@@ -14,7 +14,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from hubel.engine.native.emit import F32, I32, I64, PTR, Function, Registers, Value, lanes_of
+from hubel.engine.native.emit import F32, I32, I64, PTR, Function, Registers, Value, literal
+from hubel.engine.native.kernels.blocks import unrolled
 from hubel.engine.native.kernels.functions import UNARY
 from hubel.engine.native.kernels.norm import add_to_sums
 from hubel.engine.native.machine import Machine
@@ -47,12 +48,11 @@ class PointwiseBack:
 
     Attributes:
         forward: what ran.
-        outputs: for each gradient written: the program's line it belongs to, and whether it is
-            added to what stands there.
+        outputs: for each gradient written, the program's line it belongs to.
     """
 
     forward: Pointwise
-    outputs: tuple[tuple[int, bool], ...]
+    outputs: tuple[int, ...]
 
     @property
     def norms(self) -> list[int]:
@@ -94,7 +94,7 @@ def write_pointwise(name: str, spec: Pointwise, machine: Machine) -> Function:
     """void (y, seed, first image, leaf 0, ..., its scales, ..., first row, past the last)."""
     arguments = [("y", PTR), *_CHANCE, *_leaf_arguments(spec.program), ("r0", I64), ("r1", I64)]
     f = Function(name, arguments, machine.lanes)
-    unroll = _unroll(spec.row)
+    unroll = unrolled(spec.row)
     with f.loop(0, spec.channels) as channel:
         figures = _figures(f, spec, channel)
         with _elements(f, spec, unroll) as first:
@@ -118,7 +118,7 @@ def write_pointwise_back(name: str, spec: PointwiseBack, machine: Machine) -> Fu
         ("dy", PTR), *_CHANCE, *_leaf_arguments(program), *outs, *sums, ("r0", I64), ("r1", I64),
     ]  # fmt: skip
     f = Function(name, arguments, machine.lanes)
-    unroll = _unroll(forward.row)
+    unroll = unrolled(forward.row)
     holders = gradient_lines(program)
     with f.loop(0, forward.channels) as channel:
         figures = _figures(f, forward, channel)
@@ -129,9 +129,8 @@ def write_pointwise_back(name: str, spec: PointwiseBack, machine: Machine) -> Fu
                 place = index * machine.vector
                 values = _run(f, forward, figures, place, index, channel)
                 slopes = _back(f, forward, values, f.load(f.arg("dy").at(place)), index, channel)
-                for number, (line, add) in enumerate(spec.outputs):
-                    at = f.arg(f"o{number}").at(place)
-                    f.store(slopes[line] + f.load(at) if add else slopes[line], at)
+                for number, line in enumerate(spec.outputs):
+                    f.store(slopes[line], f.arg(f"o{number}").at(place))
                 for number, line in enumerate(spec.norms):
                     d = slopes[holders[line]]
                     raw = f.load(f.arg(f"x{program[line][1]}").at(place)) - figures[line][2]
@@ -150,10 +149,6 @@ def _leaf_arguments(program: Program) -> list[tuple[str, str]]:
         if line[0] == "norm":
             found.append((f"n{line[1]}", PTR))
     return found
-
-
-def _unroll(row: int) -> int:
-    return next(u for u in (4, 3, 2, 1) if row % u == 0)
 
 
 def _elements(f: Function, spec: Pointwise, unroll: int, carry: Registers | None = None):  # type: ignore[no-untyped-def]
@@ -243,17 +238,13 @@ def _kept(f: Function, index: Value, line: Line) -> Value:
     start = f.make(I32, f"xor i32 {seed.name}, {(layer * 0x9E3779B9) & 0x7FFFFFFF}")
     x = _mixed(f, image ^ f.spread(start), kind)
     x = _mixed(f, x ^ f.spread(element), kind)
-    x = f.make(kind, f"lshr {kind} {x.name}, {_same(kind, 8)}")
+    x = f.make(kind, f"lshr {kind} {x.name}, {literal(kind, 8)}")
     uniform = f.convert("uitofp", x, f.vec) * (1 / (1 << 24))
     return f.compare("ge", uniform, p)
 
 
-def _same(kind: str, number: int) -> str:
-    return "<" + ", ".join([f"i32 {number}"] * lanes_of(kind)) + ">"
-
-
 def _mixed(f: Function, x: Value, kind: str) -> Value:
     for shift, factor in ((16, 0x7FEB352D), (15, 0x846CA68B)):
-        x = x ^ f.make(kind, f"lshr {kind} {x.name}, {_same(kind, shift)}")
-        x = f.make(kind, f"mul {kind} {x.name}, {_same(kind, factor)}")
-    return x ^ f.make(kind, f"lshr {kind} {x.name}, {_same(kind, 16)}")
+        x = x ^ f.make(kind, f"lshr {kind} {x.name}, {literal(kind, shift)}")
+        x = f.make(kind, f"mul {kind} {x.name}, {literal(kind, factor)}")
+    return x ^ f.make(kind, f"lshr {kind} {x.name}, {literal(kind, 16)}")

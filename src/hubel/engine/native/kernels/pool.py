@@ -17,7 +17,8 @@ from hubel.engine.native.emit import (
     Value,
     vector,
 )
-from hubel.engine.native.kernels.axis import LIFT, Axis, Run, runs
+from hubel.engine.native.kernels.axis import Axis, Run, runs, taps_inside
+from hubel.engine.native.kernels.functions import beats
 from hubel.engine.native.machine import Machine
 
 
@@ -76,7 +77,7 @@ def write_pool(name: str, spec: Pool, machine: Machine) -> Function:
                 if not most:
                     state[0] = state[0] + value
                     continue
-                wins = (value > state[0]) | f.compare("uno", value, value)
+                wins = beats(f, value, state[0])
                 state[0] = f.select(wins, value, state[0])
                 number = f.spread(f.convert("trunc", kh * spec.columns.kernel + k, I32))
                 state[1] = f.select(wins, number, state[1])
@@ -125,11 +126,7 @@ def _windows(f: Function, spec: Pool, machine: Machine):  # type: ignore[no-unty
         with f.loop(f.arg("r0"), f.arg("r1")) as h:
             base = h * rows.stride - rows.padding
             d = rows.dilation
-            low: Number = 0
-            high: Number = rows.kernel
-            if rows.padding or (rows.n_out - 1) * rows.stride + (rows.kernel - 1) * d >= rows.n_in:
-                low = f.larger(0, ((0 - base) + (d - 1) + LIFT * d) // d - LIFT)
-                high = f.smaller(rows.kernel, ((rows.n_in - base) + (d - 1) + LIFT * d) // d - LIFT)
+            low, high = taps_inside(f, rows, base)
 
             def source(x: Value, kh: Value, base: Value = base, d: int = d) -> Value:
                 return x.at((base + kh * d) * line)
@@ -183,7 +180,7 @@ def write_whole(name: str, spec: Whole, machine: Machine) -> Function:
         with f.loop(0, spec.size, carry=state) as k:
             value = f.load(f.arg("x").at((c * spec.size + k) * machine.vector))
             if spec.kind == "max":
-                wins = (value > state[0]) | f.compare("uno", value, value)
+                wins = beats(f, value, state[0])
                 state[0] = f.select(wins, value, state[0])
             else:
                 state[0] = state[0] + value

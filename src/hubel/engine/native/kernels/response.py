@@ -14,8 +14,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from hubel.engine.native.emit import F32, PTR, Function, Value, lanes_of
+from hubel.engine.native.emit import F32, PTR, Function, Value
 from hubel.engine.native.kernels.axis import Axis, runs
+from hubel.engine.native.kernels.functions import lanewise
 from hubel.engine.native.machine import Machine
 
 
@@ -100,12 +101,7 @@ def lowered(f: Function, x: Value, beta: float) -> Value:
     if beta in (0.5, 0.75):
         rest = 1.0 / f.root(x)
         return rest if beta == 0.5 else rest * f.root(rest)
-    result = x
-    for place in range(lanes_of(x.kind)):
-        power = f.call(F32, "powf", f.lane(x, place), f.constant(-beta, F32))
-        words = f"insertelement {x.kind} {result.name}, float {power.name}, i64 {place}"
-        result = f.make(x.kind, words)
-    return result
+    return lanewise(f, "powf", x, f.constant(-beta, F32))
 
 
 def _energy(f: Function, spec: Response, around: list[Value]) -> Value:

@@ -90,17 +90,15 @@ def packing(spec: WeightGradient, machine: Machine) -> tuple[int, ...]:
     """For each weight, in PyTorch's order, its place in `g`, packed."""
     kh, kw = spec.rows.kernel, spec.columns.kernel
     where = [0] * (spec.groups * spec.cout * spec.cin * kh * kw)
-    lanes, start = machine.lanes, 0
-    order = folded_order(lanes)
+    start = 0
     for group, out, outs, first, ins in blocks(spec, machine):
         for row in range(kh):
             for o in range(outs):
                 for i in range(ins):
                     for k in range(kw):
                         slot = (o * ins + i) * kw + k
-                        place = start + slot // lanes * lanes + order[slot % lanes]
                         channel = (group * spec.cout + out + o) * spec.cin + first + i
-                        where[(channel * kh + row) * kw + k] = place
+                        where[(channel * kh + row) * kw + k] = start + slot
             start += packed_size((outs, ins), spec, machine)
     return tuple(where)
 
@@ -149,18 +147,9 @@ class _Writer:
         self, group: Value, out: Value, outs: int, ib: int, x: Value, dy: Value, packed: Value
     ) -> None:
         f, spec = self.f, self.spec
-        done = 0
+        done = before = 0
         for size, count in parts(spec.cin, ib):
             each = packed_size((outs, size), spec, self.machine) * 4
-            before = (
-                sum(
-                    packed_size((outs, s), spec, self.machine) * 4 * n * spec.rows.kernel
-                    for s, n in parts(spec.cin, ib)
-                    if s != size
-                )
-                if done
-                else 0
-            )
             with f.loop(0, count) as number:
                 first = number * size + done
                 with f.loop(0, spec.rows.kernel) as kh:
@@ -174,6 +163,7 @@ class _Writer:
                     else:
                         self._add_lanes(sums, group, out, first, kh, outs, size)
             done += size * count
+            before += each * count * spec.rows.kernel
 
     def _rows(self, sums: Registers, x: Value, dy: Value, kh: Value, outs: int, ins: int) -> None:
         f, spec, axis = self.f, self.spec, self.spec.rows
@@ -244,7 +234,7 @@ class _Writer:
 
 
 def folded(f: Function, vectors: list[Value]) -> Value:
-    """As many vectors as lanes, each added up over its lanes: one vector, in `folded_order`."""
+    """As many vectors as lanes, each added up over its lanes: one vector, in their order."""
     lanes = f.lanes
     while len(vectors) > 1:
         even = list(range(0, 2 * lanes, 2))
@@ -254,8 +244,3 @@ def folded(f: Function, vectors: list[Value]) -> Value:
             for a, b in zip(vectors[::2], vectors[1::2], strict=True)
         ]
     return vectors[0]
-
-
-def folded_order(lanes: int) -> list[int]:
-    """In which lane `folded` leaves the sum of vector i."""
-    return list(range(lanes))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 from hubel.engine.native.graph import Node
@@ -99,7 +100,7 @@ def conv_back(p: Planner, node: Node) -> None:
             c // groups, k // groups, groups, rows, columns,
             *((ho * wo * v, wo * v, hi * wi * v, wi * v) if turned
               else (hi * wi * v, wi * v, ho * wo * v, wo * v)),
-            packed=_count(p, name) > LANE_WEIGHTS,
+            packed=math.prod(p.weights[name]) > LANE_WEIGHTS,
         )  # fmt: skip
         given = (dy, x) if turned else (x, dy)
         in_half = None if turned else half_gradient(p, spec, x, dy)
@@ -108,7 +109,7 @@ def conv_back(p: Planner, node: Node) -> None:
         if spec.packed:
             g = p.packed_part(name, packing(spec, p.machine), packed_floats(spec, p.machine))
         else:
-            g = p.lane_part(name, _count(p, name))
+            g = p.lane_part(name, math.prod(p.weights[name]))
         p.call(spec, *given, g, 0, spec.rows.n_out)
     if node.inputs[0] not in p.wanted:
         return
@@ -145,7 +146,7 @@ def through_tail(p: Planner, node: Node, c: int, h: int, w: int) -> Buffer:
         masked = dy if own else Buffer(dy.elements)
         shape = Pointwise(c, h, w, (("leaf", 0), ("relu", 0)))
         p.call(
-            PointwiseBack(shape, ((0, False),)), dy, Now("seed"), Now("first"),
+            PointwiseBack(shape, (0,)), dy, Now("seed"), Now("first"),
             p.values[node.output], masked, 0, h,
         )  # fmt: skip
         return masked
@@ -157,10 +158,3 @@ def bias_back(p: Planner, node: Node, dy: Buffer, channels: int, size: int) -> N
     name = node.weights.get("bias")
     if name in p.learns:
         p.call(BiasGradient(channels, size), dy, p.lane_part(str(name), channels))
-
-
-def _count(p: Planner, name: str) -> int:
-    total = 1
-    for n in p.weights[name]:
-        total *= n
-    return total

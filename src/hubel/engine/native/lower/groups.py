@@ -43,7 +43,7 @@ def group_back(p: Planner, node: Node) -> None:
     dy, own = p.taken(node.output)
     leaf_lines = [n for n, line in enumerate(spec.program) if line[0] in ("leaf", "norm")]
     by_holder: dict[int, Buffer] = {}
-    outputs: list[tuple[int, bool]] = []
+    outputs: list[int] = []
     buffers: list[Argument] = []
     for line, value, norm in zip(leaf_lines, node.inputs, norms, strict=True):
         holder = holders[line]
@@ -52,7 +52,7 @@ def group_back(p: Planner, node: Node) -> None:
             continue
         buffer = dy if own and dy not in buffers else Buffer(dy.elements)
         by_holder[holder] = buffer
-        outputs.append((holder, False))
+        outputs.append(holder)
         buffers.append(buffer)
     sums = [p.sum_space(4 * spec.channels * p.machine.vector) for norm in norms if norm is not None]
     p.call(

@@ -16,9 +16,7 @@ def concat(p: Planner, node: Node) -> None:
     """Forward: a copy each."""
     y = p.new_value(node.output)
     for value, place in _places(p, node):
-        x = p.values[value]
-        v = p.machine.vector
-        p.call(Copy(1, 1, x.elements, 0, 0, v, 0, 0, v, add=False), x, At(y, place))
+        p.copy(p.values[value], At(y, place), p.size(value), add=False)
 
 
 def _places(p: Planner, node: Node) -> list[tuple[int, int]]:
@@ -32,11 +30,10 @@ def _places(p: Planner, node: Node) -> list[tuple[int, int]]:
 def concat_back(p: Planner, node: Node) -> None:
     """Back: every input gets its part."""
     dy, _ = p.taken(node.output)
-    v = p.machine.vector
     for value, place in _places(p, node):
         if value in p.wanted:
             dx, add = p.contribute(value)
-            p.call(Copy(1, 1, dx.elements, 0, 0, v, 0, 0, v, add), At(dy, place), dx)
+            p.copy(At(dy, place), dx, p.size(value), add)
 
 
 @dataclass(frozen=True)
