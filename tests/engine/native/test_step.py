@@ -335,3 +335,31 @@ def test_a_later_sound_batch_goes_on_where_the_unsound_one_was_left_out():
         assert [step.run(x, labels).sound for x in batches] == [x is images for x in batches]
         ends.append([p.detach().clone() for p in model.parameters()])
     assert all(torch.equal(a, b) for a, b in zip(*ends, strict=True))
+
+
+@pytest.mark.skipif(not WIDE.half, reason="the processor has no bfloat16 products")
+def test_gradients_in_bfloat16_are_nearer_to_the_truth_than_pytorchs():
+    """Maps stay float32 between layers here; PyTorch's autocast rounds every one."""
+    ours, theirs = [], []
+    for seed in range(4):
+        torch.manual_seed(seed)
+        blocks = [
+            nn.Sequential(nn.Conv2d(c, 16, 3, padding=1), nn.BatchNorm2d(16), nn.Tanh())
+            for c in (4, 16, 16, 16)
+        ]
+        model = nn.Sequential(*blocks, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(16, 5))
+        images, labels = batch(32, 4, 10, 10, seed=seed)
+        exact = reference(model, images, labels)
+        step = compile_step(model.train(), images, aim=Aim(loss=True, half=True), machine=WIDE)
+        step.run(images, labels)
+        rough = copy.deepcopy(model)
+        with torch.autocast("cpu", torch.bfloat16):
+            loss = F.cross_entropy(rough(images).float(), labels)
+        loss.backward()
+        given = {name: p.grad for name, p in rough.named_parameters()}
+        true = {name: p.grad for name, p in exact.model.named_parameters()}
+        for found, errors in ((step.gradients, ours), (given, theirs)):
+            off = sum(float((found[n].double() - g).square().sum()) for n, g in true.items())
+            errors.append(math.sqrt(off / sum(float(g.square().sum()) for g in true.values())))
+    assert max(ours) < min(0.1, max(theirs))
+    assert sum(ours) < 0.9 * sum(theirs)
