@@ -34,8 +34,8 @@ import numpy as np
 import psutil
 from PIL import Image, ImageOps
 
-from hubel.data.feed import MEMORY_LIMIT
 from hubel.data.record import ArraySource
+from hubel.data.store import MEMORY_LIMIT
 
 SIDE = 96
 PAUSE = 0.5  # seconds between two looks

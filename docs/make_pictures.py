@@ -37,7 +37,10 @@ from hubel.training.plan import Momentum, Schedule
 from hubel.training.schedule import learning_rate
 
 HERE = Path(__file__).parent / "images"
-WORDS = ("none", "flip", "shift=4", "rotate=20", "scale=0.3", "erase=10", "jitter=0.5", "mixup=0.5")
+WORDS = (
+    *("none", "flip", "vflip", "shift=4", "rotate=20", "scale=0.3", "elastic=2"),
+    *("erase=10", "jitter=0.5", "mixup=0.5"),
+)
 SHOWN = ("Sneaker", "Dress", "Bag", "Ankle boot", "T-shirt/top", "Sandal", "Coat", "Trouser")
 SCHEDULES = (
     ("constant, warmup 0.1", Schedule(name="constant", warmup=0.1)),
@@ -62,7 +65,7 @@ class AbsentError(Exception):
 def augmentations(path: Path) -> None:
     """One row per augmentation word: the same eight images, changed."""
     images, labels, preprocess = _images()
-    figure = Figure(figsize=(7, 7), dpi=100, layout="constrained")
+    figure = Figure(figsize=(7, 8.6), dpi=100, layout="constrained")
     grid = figure.subplots(len(WORDS), len(SHOWN))
     for row, word in enumerate(WORDS):
         for axes, image in zip(grid[row], _changed(word, images, labels, preprocess), strict=True):

@@ -18,7 +18,7 @@ from hubel.data.record import ArraySource
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 SCRIPTS = (
     "accuracy", "augment", "cifar", "explicit", "first_run", "memory", "native", "overhead",
-    "peers", "photos", "startup", "to_99", "transfer", "zoo",
+    "peers", "photos", "segmentation", "startup", "to_99", "transfer", "zoo",
 )  # fmt: skip
 
 

@@ -93,7 +93,7 @@ def test_every_flag_reaches_the_plan(photos, tmp_path):
         "patience": 3, "augment": "flip,shift=2", "size": "16x20", "fit": "pad", "val": 0.2,
         "test": 0.2, "seed": 7, "device": "cpu", "precision": "fp32", "tune": "off",
         "engine": "torch", "workers": 0, "checkpoint-seconds": 5.0, "checkpoint-steps": 3,
-        "max-broken": 0.5, "momentum-form": "velocity", "split-seed": 4,
+        "max-broken": 0.5, "momentum-form": "velocity", "split-seed": 4, "options": "width=8",
     }  # fmt: skip
     flags = [part for name, value in words.items() for part in (f"--{name}", str(value))]
     assert run(["train", str(photos), "-q", "--name", "r", "--decay-all", *flags]) == 0
@@ -108,8 +108,9 @@ def test_every_flag_reaches_the_plan(photos, tmp_path):
     }  # fmt: skip
     assert plan["augment"] == {
         "flip": True, "shift": 2, "rotate": 0.0, "scale": 0.0, "erase": 0, "jitter": 0.0,
-        "mixup": 0.0,
+        "mixup": 0.0, "vflip": False, "elastic": 0.0,
     }  # fmt: skip
+    assert plan["options"] == {"width": 8}
     for name, value in words.items():
         key = name.replace("-", "_")
         if key in plan and not isinstance(plan[key], dict) and key != "size":
@@ -118,15 +119,16 @@ def test_every_flag_reaches_the_plan(photos, tmp_path):
 
 
 def test_every_field_of_the_plan_has_a_flag(capsys):
-    from hubel.cli.words import OPTIMISER, SCHEDULE
-    from hubel.training.plan import Optimiser, Plan, Schedule
+    from hubel.cli.words import MASKS, OPTIMISER, SCHEDULE
+    from hubel.training.plan import Masks, Optimiser, Plan, Schedule
 
     assert set(OPTIMISER.values()) == set(Optimiser.model_fields)
     assert set(SCHEDULE.values()) == set(Schedule.model_fields)
+    assert set(MASKS.values()) == set(Masks.model_fields) - {"weights", "border_sigma"}
     run(["train", "--help"])
     text = capsys.readouterr().out
     for field in Plan.model_fields:
-        if field not in ("source", "model", "optimiser", "schedule"):
+        if field not in ("source", "model", "optimiser", "schedule", "masks"):
             assert f"--{field.replace('_', '-')}" in text, field
 
 

@@ -3,6 +3,7 @@
 import ast
 import contextlib
 import io
+import itertools
 import re
 import runpy
 import shlex
@@ -22,8 +23,8 @@ from hubel.data.findings import Finding
 from hubel.data.sets import SETS
 from hubel.errors import OptionError
 from hubel.models.table import MODELS
-from hubel.runs.report.sections import OUTLINES
-from hubel.training.plan import Optimiser, Plan, Schedule, make_plan
+from hubel.runs.report.outlines import OUTLINES
+from hubel.training.plan import Masks, Optimiser, Plan, Schedule, make_plan
 from hubel.training.recipes import recipe
 
 ROOT = Path(__file__).parents[1]
@@ -210,7 +211,7 @@ def walk(command):
 
 def test_every_word_of_a_plan_is_explained():
     text = "".join(page.read_text() for page in DOCS)
-    for record in (Plan, Optimiser, Schedule):
+    for record in (Plan, Optimiser, Schedule, Masks):
         for field in record.model_fields:
             assert f"`{field}`" in text or f"`--{field.replace('_', '-')}`" in text, field
     for word in Augment.model_fields:
@@ -258,9 +259,9 @@ def test_names_and_findings_and_sections_are_all_there():
     assert {row[0] for row in table(data, "name", "what")} == SETS.keys()
     codes = re.search(r"code: which check found it: (.+?)\.", Finding.__doc__, re.DOTALL)[1]
     told = {code for row in table(data, "finding", "level") for code in row[0].split(", ")}
-    assert told == set(re.split(r",\s+", codes))
+    assert told == set(re.split(r"[,;]\s+(?:of masks also )?", codes))
     page = (ROOT / "docs" / "runs.md").read_text()
-    for outline in OUTLINES:
+    for outline in itertools.chain.from_iterable(OUTLINES.values()):
         assert f"**{outline.title}" in page, outline.title
 
 

@@ -16,6 +16,7 @@ ORDER = [
     {"runs"},
     {"weights"},
     {"probe", "deploy"},
+    {"kinds"},
     {"session"},
     {"assemble", "gather"},
     {"loaded"},

@@ -3,8 +3,10 @@
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from hubel import api, loaded
+from hubel.data.masks.open import open_masks
 from hubel.data.record import ArraySource
 from hubel.errors import OptionError
 
@@ -47,3 +49,74 @@ def test_a_net_without_a_run_needs_data(run):
     with pytest.raises(OptionError, match="no data of their own"):
         net.evaluate()
     assert net.evaluate(shades(seed=1)) == run.evaluate(shades(seed=1))
+
+
+# Masks --------------------------------------------------------------------------------------------
+
+TINY = """
+from torch import nn
+def net(*, classes, channels, size):
+    return nn.Conv2d(channels, classes, 3, padding=1)
+"""
+
+
+def stripes(count=24, seed=0):
+    """Bright columns of 12 x 15 pixels, at the left more often; the second class."""
+    draw = np.random.default_rng(seed)
+    masks = (draw.random((count, 12, 15)) < np.linspace(0.6, 0.1, 15)).astype(np.uint8)
+    images = draw.integers(0, 150, masks.shape, dtype=np.uint8) + 60 * masks
+    return open_masks((images[:, None].astype(np.uint8), masks))
+
+
+@pytest.fixture(scope="module")
+def labelling(tmp_path_factory):
+    """A run that labels pixels."""
+    folder = tmp_path_factory.mktemp("masks")
+    (folder / "tiny.py").write_text(TINY)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HUBEL_CACHE", str(folder / "cache"))
+        patch.setattr(api, "write_report", lambda run: run / "report.html")
+        result = api.train(
+            f"{folder / 'tiny.py'}:net", stripes(), task="segment", out=folder, name="r", epochs=1,
+            batch=8, tune="off",
+        )  # fmt: skip
+    return loaded.load_run(result.folder)
+
+
+def pixel_chances(run, images):
+    with torch.no_grad():
+        x = run.card.preprocess.normalise(torch.from_numpy(np.ascontiguousarray(images)))
+        return run.model(x).double().softmax(dim=1).numpy()
+
+
+def test_pixel_scores_on_other_images_are_those_of_the_net(labelling):
+    other = stripes(seed=1)
+    plain = pixel_chances(labelling, other.images)
+    mirrored = pixel_chances(labelling, other.images[..., ::-1])[..., ::-1]
+    for tta, chances in (("none", plain), ("flip", (plain + mirrored) / 2)):
+        found = labelling.evaluate(other, tta=tta)["all"]
+        assert found["pixel_accuracy"] == (chances.argmax(axis=1) == other.masks).mean()
+        true = np.take_along_axis(chances, other.masks[:, None].astype(int), axis=1)
+        assert found["loss"] == pytest.approx(-np.log(true).mean(), rel=1e-5)
+    refined = labelling.evaluate(stripes(seed=1), refine="superpixels")["all"]
+    assert refined["pixel_accuracy"] != found["pixel_accuracy"]
+
+
+def test_masks_of_files(labelling, tmp_path):
+    image = stripes(seed=1).images[:1]
+    Image.fromarray(image[0, 0]).save(tmp_path / "x.png")
+    (found,) = labelling.predict([tmp_path / "x.png"], out=tmp_path / "masks")
+    expected = pixel_chances(labelling, image)[0].argmax(axis=0)
+    np.testing.assert_array_equal(found.mask, expected)
+    np.testing.assert_array_equal(np.asarray(Image.open(found.mask_file)), expected)
+    (flipped,) = labelling.predict([tmp_path / "x.png"], tta="flip", refine="crf:iterations=0")
+    both = pixel_chances(labelling, image) + pixel_chances(labelling, image[..., ::-1])[..., ::-1]
+    np.testing.assert_array_equal(flipped.mask, both[0].argmax(axis=0))
+
+
+def test_words_about_masks_are_refused_by_a_classifier(run, tmp_path):
+    with pytest.raises(OptionError, match="--refine is for nets that label pixels"):
+        run.evaluate(shades(), refine="crf")
+    with pytest.raises(OptionError, match="--out is for nets that label pixels"):
+        run.predict([], out=tmp_path / "masks")
+    assert not (tmp_path / "masks").exists()

@@ -1,20 +1,16 @@
 """Putting a training together: size, channels and scale; how steps are run; what is remembered."""
 
 import numpy as np
-import pytest
 import torch
-from PIL import Image
 from torch import nn
 
 from hubel import session
-from hubel.data.files import FileSource
-from hubel.data.folder import read_folder
 from hubel.data.record import ArraySource
 from hubel.data.split import Split
-from hubel.errors import DataError
+from hubel.kinds.classify import choose_preprocess
 from hubel.runs.remember import recall, remember, signature
 from hubel.runs.weights import Card
-from hubel.session import choose_preprocess, choose_speed, prepare
+from hubel.session import choose_speed, prepare
 from hubel.training.distribute import Crew
 from hubel.training.plan import make_plan
 from hubel.training.speed import Choice
@@ -37,77 +33,10 @@ def whole(source):
     return Split(train=rows[:30], val=rows[30:35], test=rows[35:])
 
 
-def photos(folder, sizes, mode="RGB"):
-    for number, size in enumerate(sizes):
-        path = folder / "ab"[number % 2] / f"{number}.png"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        Image.new(mode, size, 40 * (number % 5)).save(path)
-    return read_folder(folder)
-
-
-def test_small_images_of_one_size_are_taken_as_they_are():
-    source = arrays()
-    found = choose_preprocess(plan_of(), source, whole(source), default_side=32)
-    assert (found.channels, found.height, found.width) == (1, 20, 24)
-    pixels = source.images[:30] / 255
-    assert found.mean[0] == pytest.approx(pixels.mean(), abs=1e-4)
-    assert found.std[0] == pytest.approx(pixels.std(), abs=1e-4)
-
-
-def test_the_mean_is_of_training_images_alone():
-    source = arrays()
-    source.images[30:] = 255
-    found = choose_preprocess(plan_of(), source, whole(source), 32)
-    assert found.mean[0] == pytest.approx((source.images[:30] / 255).mean(), abs=1e-4)
-
-
-def test_large_or_mixed_images_come_to_the_models_size(tmp_path):
-    mixed = photos(tmp_path / "mixed", [(50, 40), (40, 50)] * 10)
-    large = photos(tmp_path / "large", [(90, 70)] * 20)
-    for source in (mixed, large):
-        split = Split(np.arange(12), np.arange(12, 16), np.arange(16, 20))
-        for usual, side in ((28, 64), (96, 96)):
-            found = choose_preprocess(plan_of(), source, split, default_side=usual)
-            assert (found.channels, found.height, found.width) == (3, side, side)
-
-
-@pytest.mark.parametrize(
-    ("smallest", "size"),
-    [((1, 1), (20, 24)), ((20, 24), (20, 24)), ((21, 1), (64, 64)), ((1, 25), (64, 64))],
-)
-def test_small_images_are_enlarged_for_a_model_that_takes_none_so_small(smallest, size):
-    source = arrays()
-    found = choose_preprocess(plan_of(), source, whole(source), 32, smallest)
-    assert (found.height, found.width) == size
-    larger = choose_preprocess(plan_of(), source, whole(source), 224, (63, 63))
-    assert (larger.height, larger.width) == (224, 224)
-
-
-def test_the_plans_size_wins_and_grey_stays_grey(tmp_path):
-    source = photos(tmp_path, [(50, 40)] * 20, mode="L")
-    split = Split(np.arange(12), np.arange(12, 16), np.arange(16, 20))
-    found = choose_preprocess(plan_of(size=(16, 24)), source, split, 48)
-    assert (found.channels, found.height, found.width) == (1, 16, 24)
-
-
-def test_constant_images_do_not_divide_by_zero():
-    source = arrays()
-    source.images[:] = 7
-    assert choose_preprocess(plan_of(), source, whole(source), 32).std[0] > 0
-
-
-def test_nothing_readable(tmp_path):
-    (tmp_path / "a.png").write_text("no picture")
-    source = FileSource(tmp_path, ["a.png"] * 4, np.zeros(4), ("a", "b"), name="f", origin="f")
-    split = Split(np.arange(4), np.empty(0, np.int64), np.empty(0, np.int64))
-    with pytest.raises(DataError, match=r"none of the first 4 training images can be read: a\.png"):
-        choose_preprocess(plan_of(), source, split, 32)
-
-
 def setting_of(**words):
     source, plan = arrays(), plan_of(**words)
     split = whole(source)
-    card = Card(None, source.classes, choose_preprocess(plan, source, split, 32))
+    card = Card(None, source.classes, choose_preprocess(plan, source, split, None))
     return prepare(plan, source, split, card, ALONE)
 
 

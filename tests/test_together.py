@@ -6,6 +6,7 @@ import torch
 from PIL import Image
 
 from hubel import api
+from hubel.data.masks.record import MaskArrays
 from hubel.data.record import ArraySource
 from hubel.deploy.views import enlarged
 from hubel.errors import DataError, OptionError, RunError
@@ -165,3 +166,104 @@ def test_dense_averages_the_scores_of_every_window(runs, tmp_path):
 def test_an_unknown_view(runs):
     with pytest.raises(OptionError, match="unknown tta 'flop': did you mean 'flip'"):
         api.load_run(runs / "a").predictor(tta="flop")
+
+
+# Masks --------------------------------------------------------------------------------------------
+
+TINY = """
+from torch import nn
+def net(*, classes, channels, size):
+    return nn.Conv2d(channels, classes, 3, padding=1)
+"""
+
+
+def spots(seed=0, classes=("ground", "spot"), count=24, brighter=0):
+    draw = np.random.default_rng(seed)
+    masks = (draw.random((count, 12, 15)) < np.linspace(0.6, 0.1, 15)).astype(np.uint8)
+    images = (draw.integers(0, 150, masks.shape) + 60 * masks + brighter).astype(np.uint8)
+    colours = ((0, 0, 0), (200, 0, 0))
+    if classes[0] == "spot":
+        masks, colours = 1 - masks, colours[::-1]
+    return MaskArrays(images[:, None], masks, classes, colours, name="spots")
+
+
+@pytest.fixture(scope="module")
+def labelling(tmp_path_factory):
+    """Two runs on one split that know mean and deviation otherwise and count classes otherwise;
+    two folds; one run that takes images otherwise."""
+    out = tmp_path_factory.mktemp("masks")
+    (out / "tiny.py").write_text(TINY)
+    net = f"{out / 'tiny.py'}:net"
+    words = {**QUICK, "task": "segment", "batch": 8, "out": out, "split_seed": 0}
+    api.train(net, spots(), name="a", **words)
+    api.train(net, spots(brighter=40, classes=("spot", "ground")), name="b", seed=1, **words)
+    api.train(net, spots(), name="c", fit="stretch", size=(8, 8), **words)
+    for fold in (1, 2):
+        api.train(net, spots(), name=f"fold-{fold}", fold=(fold, 2), **words)
+    return out
+
+
+def pixel_chances(run, images):
+    """Probabilities of the class "spot" in raw images by a run's net: (N, H, W)."""
+    loaded = api.load_run(run)
+    with torch.no_grad():
+        x = loaded.card.preprocess.normalise(torch.from_numpy(np.ascontiguousarray(images)))
+        found = loaded.model(x).softmax(dim=1).double().numpy()
+    return found[:, loaded.card.classes.index("spot")]
+
+
+def test_masks_are_averaged_pixel_by_pixel(labelling, tmp_path):
+    source = spots(seed=5)
+    spot = sum(pixel_chances(labelling / name, source.images) for name in "ab") / 2
+    mirrored = source.images[..., ::-1]
+    flipped = sum(pixel_chances(labelling / name, mirrored) for name in "ab")[..., ::-1] / 2
+    ways = [api.load_run(labelling / name).card.preprocess for name in "ab"]
+    assert ways[0].mean != ways[1].mean
+    Image.fromarray(source.images[0, 0]).save(tmp_path / "x.png")
+    for tta, chance in (("none", spot), ("flip", (spot + flipped) / 2)):
+        for order in ("ab", "ba"):
+            both = ensemble([labelling / name for name in order])
+            found = both.evaluate(spots(seed=5), tta=tta)["all"]
+            assert found["pixel_accuracy"] == ((chance > 0.5) == source.masks).mean()
+            right = np.where(source.masks == 1, chance, 1 - chance)
+            assert found["loss"] == pytest.approx(-np.log(right).mean(), rel=1e-4)
+            (answer,) = both.predict([tmp_path / "x.png"], tta=tta, out=tmp_path / order)
+            place = both.classes.index("spot")
+            np.testing.assert_array_equal(answer.mask == place, chance[0] > 0.5)
+            assert (tmp_path / order / "x.png").exists()
+
+
+def test_masks_on_the_split_they_share(labelling):
+    both = ensemble([labelling / "a", labelling / "a"])
+    alone = api.load_run(labelling / "a").evaluate(spots())["all"]
+    found = both.own_scores(spots())
+    assert found.keys() == {"train", "val", "test"}
+    rows = both.members[0].run.split(spots()).test
+    spot = pixel_chances(labelling / "a", spots().images[rows])
+    assert found["test"]["pixel_accuracy"] == ((spot > 0.5) == spots().masks[rows]).mean()
+    assert found["test"]["pixel_accuracy"] != alone["pixel_accuracy"]
+
+
+def test_masks_of_folds_are_judged_by_who_never_saw_them(labelling):
+    members = tuple(api.load_run(labelling / f"fold-{fold}") for fold in (1, 2))
+    found = LoadedEnsemble(members, folds=True).own_scores(spots())
+    source, right = spots(), 0
+    for number, member in enumerate(members, start=1):
+        rows = member.run.split(source).test
+        spot = pixel_chances(labelling / f"fold-{number}", source.images[rows])
+        right += ((spot > 0.5) == source.masks[rows]).sum()
+    assert found.keys() == {"out-of-fold"}
+    assert found["out-of-fold"]["pixel_accuracy"] == right / source.masks.size
+
+
+def test_masks_that_cannot_be_averaged(labelling, runs):
+    with pytest.raises(DataError, match="do different things, classify and segment"):
+        ensemble([runs / "a", labelling / "a"])
+    both = ensemble([labelling / "a", labelling / "c"])
+    for ask in (both.predictor, lambda: both.evaluate(spots())):
+        with pytest.raises(DataError, match="prepare images in different ways"):
+            ask()
+    with pytest.raises(OptionError, match="allowed for masks: none, flip, scales"):
+        ensemble([labelling / "a"]).evaluate(spots(), tta="dense")
+    with pytest.raises(OptionError, match="--refine is for nets that label pixels"):
+        ensemble([runs / "a"]).evaluate(stripes(), refine="crf")

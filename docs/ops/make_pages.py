@@ -16,6 +16,7 @@ from pathlib import Path
 
 import curves
 import diagrams
+import lattices
 import sliding
 import torch
 from torch import Tensor
@@ -42,11 +43,12 @@ PAGES = {
     "reductions": ("reduce", "extreme"),
     "resampling": ("resize", "grid"),
     "regions": ("region",),
+    "filtering": ("lattice",),
     "recurrent": ("recurrent",),
     "attention": ("attention",),
 }
 INTERNAL = {"memory"}  # written by the tape alone
-PICTURES = {**sliding.PICTURES, **curves.PICTURES, **diagrams.PICTURES}
+PICTURES = {**sliding.PICTURES, **curves.PICTURES, **diagrams.PICTURES, **lattices.PICTURES}
 HEAD = "| operator | takes -> gives | formula | source | ATen | cases | worst error |"
 
 

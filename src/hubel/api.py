@@ -16,12 +16,13 @@ from typing import Any
 import torch
 from torch import nn
 
-from hubel.assemble import Data, assemble, make_net, reopen
+from hubel.assemble import assemble, make_net, reopen
 from hubel.data.check import Findings
-from hubel.data.open import open_source
 from hubel.data.record import PARTS, Source
 from hubel.errors import RunError
-from hubel.gather import gather, judge
+from hubel.gather.door import gather, judge
+from hubel.kinds.kind import Data
+from hubel.kinds.table import kind_of, usual_model
 from hubel.loaded import LoadedNet, LoadedRun, load_run
 from hubel.models.names import catalogue
 from hubel.probe.costs import costs
@@ -44,7 +45,7 @@ from hubel.training.fit import Step, check_broken
 from hubel.training.freeze import freeze
 from hubel.training.head_alone import is_head_alone
 from hubel.training.lr_range import Range, lr_range
-from hubel.training.plan import Plan
+from hubel.training.plan import Plan, make_plan
 from hubel.training.repeat import repeatable
 from hubel.training.speed import Choice
 from hubel.training.state import State
@@ -94,16 +95,36 @@ class Result:
         }
 
 
-def load_data(where: Data, tell: Tell = silent) -> Source:
+def load_data(
+    where: Data,
+    tell: Tell = silent,
+    *,
+    task: str = "classify",
+    classes: str | Path | None = None,
+    ignore: int | None = None,
+) -> Source:
     """Labelled images from a name (`fashion-mnist`), a folder, a file or a pair of arrays.
+
+    Args:
+        task: "segment" for images with masks, a label for every pixel.
+        classes, ignore: of masks: a file with the classes' names and colours; the index of pixels
+            without a label.
 
     Raises `DataError`, saying what is allowed, where there is nothing to read.
     """
-    return open_source(where, downloading(tell))
+    masks = {"classes": classes and str(classes), "ignore": ignore}
+    plan = make_plan(source="", model="", task=task, masks=masks)
+    return kind_of(task).open_data(where, plan, downloading(tell))
+
+
+def check_data(source: Source, tell: Tell = silent) -> Findings:
+    """Every image and label read, and all that is wrong with them."""
+    kind = kind_of("segment" if source.kind == "masks" else "classify")
+    return kind.full_check(source, lambda n, of: tell(Stage("reading images", n, of)))
 
 
 def train(
-    model: str | nn.Module = "compact",
+    model: str | nn.Module | None = None,
     data: Data = "sample",
     *,
     out: str | Path = "runs",
@@ -115,7 +136,8 @@ def train(
 
     Args:
         model: a name (`hubel models`), "file.py:function", or any module that maps
-            (N, C, H, W) to (N, classes) logits.
+            (N, C, H, W) to (N, classes) logits, or with task="segment" to (N, classes, H, W).
+            None: the task's usual one.
         data: what `load_data` takes.
         out, name: the run folder is out/name (name: the data's and model's, numbered).
         tell: called with every `Notice`, `Stage`, `Step` and `Epoch`.
@@ -126,7 +148,7 @@ def train(
     """
     began = time.perf_counter()
     with repeatable():
-        setting, net = assemble(model, data, words, tell)
+        setting, net = assemble(model or usual_model(words.get("task")), data, words, tell)
         voice = _Voice(tell if setting.crew.leads else silent)
         findings = _checked(setting, voice)
         choice = choose_speed(setting, net)
@@ -215,7 +237,7 @@ class Tuned:
 
 
 def tune_lr(
-    model: str | nn.Module = "compact",
+    model: str | nn.Module | None = None,
     data: Data = "sample",
     *,
     out: str | Path = "lr-range.png",
@@ -228,7 +250,7 @@ def tune_lr(
     Takes the words that `train` takes. Raises `HubelError` as it does.
     """
     with repeatable():
-        setting, net = assemble(model, data, words, tell)
+        setting, net = assemble(model or usual_model(words.get("task")), data, words, tell)
         walk = lr_range(net, setting.task, setting.feeds.train, setting.plan, setting.crew, steps)
         seen = []
         for record in walk:

@@ -4,42 +4,29 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
 
-from hubel.data.open import open_source
 from hubel.data.order import derive_seed
-from hubel.data.preprocess import Preprocess
-from hubel.data.record import Source
 from hubel.data.split import Split
-from hubel.errors import DataError, ModelError, OptionError, RunError
+from hubel.errors import ModelError, OptionError, RunError
+from hubel.kinds.kind import Data, must_fit
+from hubel.kinds.table import kind_of, task_of
 from hubel.models.architecture import Architecture
-from hubel.models.names import default_side, smallest
+from hubel.models.begin import body_name
 from hubel.runs.run import Config, Run
 from hubel.runs.weights import Card
-from hubel.session import (
-    Setting,
-    Tell,
-    choose_preprocess,
-    choose_split,
-    downloading,
-    prepare,
-    silent,
-)
-from hubel.tasks.classify import logits
+from hubel.session import Setting, Tell, choose_split, downloading, prepare, silent
 from hubel.training.distribute import Crew, join
 from hubel.training.freeze import freeze
 from hubel.training.plan import Plan, make_plan
-from hubel.training.recipes import MOST, OPTIMISERS, recipe
+from hubel.training.recipes import MOST_OF_MASKS, OPTIMISERS
 from hubel.training.sizes import must_resize
-from hubel.weights.fit import put_into, same_classes
+from hubel.weights.fit import is_whole, put_into, put_into_body, same_classes
 from hubel.weights.open import Weights, open_weights, without_heads
-
-Data = str | Path | Source | tuple[Any, Any]
 
 
 def assemble(
@@ -53,50 +40,55 @@ def assemble(
     Raises `HubelError` for mistakes in the words, the data or the model.
     """
     label = model if isinstance(model, str) else type(model).__name__
-    said = {"epochs": MOST, **words, "source": "", "model": label}  # no recipe has more epochs
+    words = {**words, "task": task_of(label, words.get("task"))}
+    said = {
+        "epochs": MOST_OF_MASKS,
+        **words,
+        "source": "",
+        "model": label,
+    }  # no recipe has more epochs
+    if words["task"] == "segment" and "size" not in words:
+        words = {"fit": "same", **words}
+        said = {"fit": "same", **said}
     first = make_plan(**said)  # mistakes show before any reading
+    kind = kind_of(first.task)
     crew = join(first.device)
     tell = tell if crew.leads else silent
-    source = open_source(data, downloading(tell))
+    source = kind.open_data(data, first, downloading(tell))
     words = {**words, "source": source.where or source.origin, "model": label}
     split = choose_split(first, source)
-    begin = open_weights(first.weights, label) if first.weights else None
-    if begin is not None and begin.card is not None:
+    begin = open_weights(first.weights, body_name(label, first.body)) if first.weights else None
+    if begin is not None and begin.card is not None and first.task == "classify":
         words = {"fit": begin.card.preprocess.fit, **words}
         first = first.model_copy(update={"fit": words["fit"]})
-    preprocess = _preprocess(first, source, split, label, begin)
-    usual = recipe(label, source, len(split.train), preprocess.height, first)
-    plan = make_plan(**_merge(usual, words))
-    card = Card(_architecture(model, source, preprocess, plan), source.classes, preprocess)
+    theirs = begin.card.preprocess if begin is not None and begin.card is not None else None
+    preprocess = kind.choose_preprocess(first, source, split, theirs)
+    plan = make_plan(**_merge(kind.usual(first, source, split, preprocess), words))
+    plan = kind.settle(plan, source, split)
+    card = kind.card(source, preprocess)
+    card = replace(card, architecture=_architecture(model, card, plan))
     net = make_net(model, card, plan)
     if begin is not None:
-        card = replace(card, origin=_begin(net, begin, source.classes))
+        card = replace(card, origin=_begin(net, begin, card))
     freeze(net, plan.freeze)
     if plan.resize != "none":
         must_resize(net, (preprocess.channels, preprocess.height, preprocess.width))
     return prepare(plan, source, split, card, crew, tell), net.to(crew.device)
 
 
-def _preprocess(
-    plan: Plan, source: Source, split: Split, label: str, begin: Weights | None
-) -> Preprocess:
-    """What the net is fed: as its trained weights were, where it begins from such."""
-    if begin is None or begin.card is None:
-        return choose_preprocess(plan, source, split, default_side(label), smallest(label))
-    theirs = begin.card.preprocess
-    height, width = plan.size or (theirs.height, theirs.width)
-    return replace(theirs, height=height, width=width, fit=plan.fit, kept=1.0)
-
-
-def _begin(net: nn.Module, begin: Weights, classes: tuple[str, ...]) -> dict[str, Any]:
-    """Fill the net, its head too where the weights are of these very classes; what the card says.
+def _begin(net: nn.Module, begin: Weights, card: Card) -> dict[str, Any]:
+    """Fill the net, its head too where the weights are of these very classes; or, of a net that
+    labels pixels, the body, where they are a classifier's. Returns what the card says.
 
     Raises `WeightsError` where they do not fit.
     """
-    known = begin.card.classes if begin.card else None
-    head = known != classes if known else not same_classes(net, begin.named)
-    put_into(net, begin.named, begin.where, new_head=head)
     told = (begin.card.origin if begin.card else None) or {"file": begin.where}
+    if card.task == "segment" and not is_whole(net, begin.named):
+        put_into_body(net, begin.named, begin.where)
+        return {**told, "head": "new"}
+    known = begin.card.classes if begin.card else None
+    head = known != card.classes if known else not same_classes(net, begin.named)
+    put_into(net, begin.named, begin.where, new_head=head)
     return {**told, "head": "new" if head else "kept"}
 
 
@@ -108,7 +100,7 @@ def reopen(run: Run, config: Config, data: Data | None, crew: Crew, tell: Tell) 
             f"{run.folder} was trained on images given in Python ({config.source['name']}): "
             "give them again as data=..."
         )
-    source = open_source(where)
+    source = kind_of(config.card.task).open_data(where, config.plan, None)
     return prepare(config.plan, source, run.split(source), config.card, crew, tell)
 
 
@@ -117,30 +109,24 @@ def foreign(config: Config, data: Data, crew: Crew, tell: Tell) -> Setting:
 
     Raises `DataError` for a class that the run does not know.
     """
-    source = open_source(data)
-    strange = sorted(set(source.classes) - set(config.card.classes))
-    if strange:
-        raise DataError(
-            f"class {strange[0]!r} of {source.origin} is not one of the run's: "
-            f"{', '.join(config.card.classes)}"
-        )
-    place = np.array([config.card.classes.index(name) for name in source.classes])
-    source.targets, source.classes = place[source.targets], config.card.classes
+    kind = kind_of(config.card.task)
+    source = kind.open_data(data, config.plan, None)
+    source = kind.match(source, config.card)
     nothing, everything = np.empty(0, np.int64), np.arange(len(source))
     split = Split(train=nothing, val=nothing, test=everything)
     return prepare(config.plan, source, split, config.card, crew, tell)
 
 
-def _architecture(
-    model: str | nn.Module, source: Source, preprocess: Preprocess, plan: Plan
-) -> Architecture | None:
+def _architecture(model: str | nn.Module, card: Card, plan: Plan) -> Architecture | None:
     if isinstance(model, nn.Module):
         return None
-    options: dict[str, Any] = {} if plan.dropout is None else {"dropout": plan.dropout}
+    asked = {"dropout": plan.dropout, "body": plan.body}
+    options: dict[str, Any] = {name: given for name, given in asked.items() if given is not None}
+    options |= plan.options
     if plan.weights is not None:
         options = without_heads(model, options)
-    size = (preprocess.height, preprocess.width)
-    return Architecture(model, len(source.classes), preprocess.channels, size, options)
+    size = (card.preprocess.height, card.preprocess.width)
+    return Architecture(model, len(card.classes), card.preprocess.channels, size, options)
 
 
 def make_net(model: str | nn.Module, card: Card, plan: Plan) -> nn.Module:
@@ -154,7 +140,7 @@ def make_net(model: str | nn.Module, card: Card, plan: Plan) -> nn.Module:
     else:
         torch.manual_seed(derive_seed(plan.seed, "weights"))
         net = card.architecture.build()
-    _must_fit(net, card)
+    must_fit(kind_of(card.task), net, card)
     if not any(p.requires_grad for p in net.parameters()):
         raise ModelError("the model has no parameter to train: every one is frozen, or it has none")
     norms = any(isinstance(m, nn.modules.batchnorm._BatchNorm) for m in net.modules())
@@ -164,26 +150,6 @@ def make_net(model: str | nn.Module, card: Card, plan: Plan) -> nn.Module:
             f"batch / accumulate must be 2 or more, given {plan.batch} / {plan.accumulate}"
         )
     return net
-
-
-def _must_fit(net: nn.Module, card: Card) -> None:
-    """Raises `ModelError` unless (2, C, H, W) images give (2, classes) logits."""
-    shape = (2, card.preprocess.channels, card.preprocess.height, card.preprocess.width)
-    device = next((p.device for p in net.parameters()), torch.device("cpu"))
-    training = net.training
-    try:
-        with torch.inference_mode():
-            found = tuple(logits(net.eval()(torch.zeros(shape, device=device))).shape)
-    except (RuntimeError, ValueError, TypeError) as error:
-        reason = str(error).splitlines()[0]
-        raise ModelError(f"the model cannot take images {shape}: {reason}") from None
-    finally:
-        net.train(training)
-    if found != (2, len(card.classes)):
-        raise ModelError(
-            f"the model must answer images {shape} with (2, {len(card.classes)}) logits, "
-            f"one per class; it gave {found}"
-        )
 
 
 def _merge(usual: dict[str, Any], words: dict[str, Any]) -> dict[str, Any]:
@@ -198,6 +164,7 @@ def _merge(usual: dict[str, Any], words: dict[str, Any]) -> dict[str, Any]:
             merged["optimiser"]["lr"] /= 1 - merged["optimiser"].get("momentum", 0.9)
     if "head_epochs" not in words and merged.get("head_epochs", 0) >= merged["epochs"]:
         merged["head_epochs"] = 0
-    if isinstance(words.get("schedule"), dict):
-        merged["schedule"] = {**usual["schedule"], **words["schedule"]}
+    for part in ("schedule", "masks"):
+        if isinstance(words.get(part), dict):
+            merged[part] = {**usual.get(part, {}), **words[part]}
     return merged

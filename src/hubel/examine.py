@@ -5,8 +5,9 @@ Right of the verbs: a run's net and its preprocessing come from there.
 
 from __future__ import annotations
 
+import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from hubel.api import load_run
+from hubel.api import LoadedNet, load_run
 from hubel.data.decode import decode
 from hubel.engine.check import check
 from hubel.engine.look import Look, look
@@ -24,15 +25,19 @@ from hubel.models.check import image_size, whole
 from hubel.models.names import build, default_side
 from hubel.models.own import is_own
 from hubel.models.table import MODELS
+from hubel.models.watch import untouched
 from hubel.probe.look_page import look_page
 from hubel.probe.summary import Summary, summarise
 from hubel.session import Stage, Tell, silent
 from hubel.tasks.classify import Classify, logits
+from hubel.tasks.segment import Segment
+from hubel.tasks.segment import logits as maps
 
 
 @dataclass(frozen=True)
 class Subject:
-    """A net and something to feed it: images (N, C, H, W) and labels (N)."""
+    """A net and something to feed it: images (N, C, H, W), and labels (N), or (N, H, W) for a net
+    that labels pixels."""
 
     model: nn.Module
     images: Tensor
@@ -56,6 +61,7 @@ def subject(
         preprocess = loaded.card.preprocess
         shape = shape or (preprocess.channels, preprocess.height, preprocess.width)
         model, classes, origin = loaded.model.train(), len(loaded.card.classes), f"run {target}"
+        task: str | None = loaded.card.task
     else:
         if shape is None:
             if is_own(target):
@@ -65,8 +71,24 @@ def subject(
             shape = MODELS[target].usual
         model = build(target, classes=classes, channels=shape[0], size=(shape[1], shape[2]))
         origin = f"model {target}"
+        task = None if is_own(target) else MODELS[target].task
     x = torch.rand(images, *shape)
-    return Subject(model, (x - x.mean()) / x.std(), torch.arange(images) % classes, origin)
+    x = (x - x.mean()) / x.std()
+    per_pixel = _labels_pixels(model, x) if task is None else task == "segment"
+    count = (images, *x.shape[2:]) if per_pixel else (images,)
+    labels = torch.arange(math.prod(count)).view(count) % classes  # each class in its turn
+    return Subject(model, x, labels, origin)
+
+
+def _labels_pixels(model: nn.Module, images: Tensor) -> bool:
+    """Whether a net of the user's own answers for every pixel."""
+    try:
+        with untouched(model, training=False), torch.inference_mode():
+            outputs = model(images[:1])
+    except RuntimeError:  # it will be said where the net is at work
+        return False
+    found = outputs.get("logits") if isinstance(outputs, Mapping) else outputs
+    return isinstance(found, Tensor) and found.ndim == 4
 
 
 def _is_run(target: str) -> bool:
@@ -92,8 +114,11 @@ def coverage(found: Subject) -> dict[str, Any]:
 
 
 def _loss(outputs: Any, labels: Tensor) -> Tensor:
-    """What training adds up, of nets that answer with a dict too; class names are not asked for."""
-    return Classify(()).total(outputs, labels)
+    """What training adds up, of nets that answer with a dict too; class names do not matter."""
+    if labels.ndim == 1:
+        return Classify(()).total(outputs, labels)
+    numbers = range(maps(outputs).shape[1])
+    return Segment(tuple(map(str, numbers)), ((0, 0, 0),) * len(numbers)).total(outputs, labels)
 
 
 @dataclass(frozen=True)
@@ -110,6 +135,9 @@ class Looked:
 def look_at(run: str | Path, image: str | Path, *, label: str | None = None) -> Looked:
     """Lay one pass of a run's net open, for the loss of class `label` (default: the likeliest).
 
+    Of a net that labels pixels: the loss of that class at every pixel (default: of its own answer);
+    `guessed` is then the class that most pixels are called, and `confidence` their share.
+
     Raises `OptionError` for a class that the run does not know, `BrokenImage` for a broken file.
     """
     loaded = load_run(run)
@@ -118,14 +146,28 @@ def look_at(run: str | Path, image: str | Path, *, label: str | None = None) -> 
         raise OptionError(unknown("class", label, card.classes))
     pixels = card.preprocess.image(decode(Path(image), str(image), largest=card.preprocess.enough))
     x = card.preprocess.normalise(torch.from_numpy(pixels[None]))
-    with torch.no_grad():
-        probabilities = torch.softmax(logits(loaded.model(x))[0], 0)
-    best = int(probabilities.argmax())
-    target = best if label is None else card.classes.index(label)
-    seen = look(loaded.model, x, torch.tensor([target]), loss=_loss)
-    name, guess, sure = card.classes[target], card.classes[best], float(probabilities[best])
+    shares, answer = _answer(loaded, x)
+    best = int(shares.argmax())
+    if label is not None:
+        answer = torch.full_like(answer, card.classes.index(label))
+    seen = look(loaded.model, x, answer, loss=_loss)
+    name = label if label is not None else card.classes[best]
+    guess, sure = card.classes[best], float(shares[best])
     page = look_page(seen, pixels, str(image), name, guess, sure)
     return Looked(seen, name, guess, sure, page)
+
+
+def _answer(loaded: LoadedNet, x: Tensor) -> tuple[Tensor, Tensor]:
+    """Of one image: each class's probability, or its share of the pixels (K,); and the likeliest
+    labels (1,), or (1, H, W)."""
+    with torch.no_grad():
+        outputs = loaded.model(x)
+    if loaded.card.task == "classify":
+        probabilities = torch.softmax(logits(outputs)[0], 0)
+        return probabilities, probabilities.argmax()[None]
+    labels = maps(outputs).max(dim=1).indices
+    counts = labels.flatten().bincount(minlength=len(loaded.card.classes))
+    return counts / counts.sum(), labels
 
 
 def summary(

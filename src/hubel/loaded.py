@@ -8,11 +8,13 @@ from pathlib import Path
 
 from torch import nn
 
-from hubel.assemble import Data, foreign, make_net, reopen
+from hubel.assemble import foreign, make_net, reopen
+from hubel.deploy.door import answers, equipped, predictor_for
+from hubel.deploy.mask_predictor import MaskPrediction, MaskPredictor
 from hubel.deploy.predictor import Prediction, Predictor
-from hubel.deploy.views import viewed
 from hubel.errors import OptionError
-from hubel.gather import judge
+from hubel.gather.door import judge
+from hubel.kinds.kind import Data
 from hubel.runs.run import Config, Run
 from hubel.runs.weights import Card, fill
 from hubel.session import Tell, silent
@@ -28,18 +30,37 @@ class LoadedNet:
     model: nn.Module
     card: Card
 
-    def predictor(self, device: str = "auto", top: int = 5, tta: str = "none") -> Predictor:
+    def predictor(
+        self, device: str = "auto", top: int = 5, tta: str = "none", refine: str = "none"
+    ) -> Predictor | MaskPredictor:
         """The net with its preprocessing and class names: files in, predictions out.
 
         Args:
-            tta: test-time augmentation, as `hubel.deploy.views.viewed` has it: "none", "flip",
-                "ten-crop" or "dense".
-        """
-        return Predictor(*viewed(self.model, self.card, tta), choose_device(device), top)
+            top: likeliest classes that a classifier names.
+            tta: test-time augmentation: "none", "flip", "ten-crop" or "dense"
+                (`hubel.deploy.views`); of masks "none", "flip" or "scales"
+                (`hubel.deploy.mask_views`).
+            refine: what follows a net for masks: "none", "crf" or "superpixels", with settings as
+                in "crf:w1=4,alpha=50" (`hubel.deploy.refine`).
 
-    def predict(self, files: Iterable[str | Path], tta: str = "none") -> list[Prediction]:
-        """One prediction per file, in order."""
-        return self.predictor(tta=tta)(files)
+        Raises `OptionError` for words that are not for the net's task.
+        """
+        return predictor_for(self.model, self.card, choose_device(device), top, tta, refine)
+
+    def predict(
+        self,
+        files: Iterable[str | Path],
+        tta: str = "none",
+        refine: str = "none",
+        out: str | Path | None = None,
+    ) -> list[Prediction] | list[MaskPrediction]:
+        """One prediction per file, in order; of masks each with its mask.
+
+        Args:
+            out: of masks: a folder that they are written to, with pictures
+                (`hubel.deploy.mask_files`).
+        """
+        return answers(self.predictor(tta=tta, refine=refine), files, out)
 
     def evaluate(
         self,
@@ -47,13 +68,14 @@ class LoadedNet:
         device: str = "auto",
         tell: Tell = silent,
         tta: str = "none",
+        refine: str = "none",
     ) -> dict[str, dict[str, float]]:
         """Scores by part: on a run's own split, or on all of another `data` (part "all").
 
         Raises `DataError` where the other data's class names are not the net's, `OptionError` for
         a net that is no run's and has no data of its own.
         """
-        return evaluate(self, data, device, tell, tta)
+        return evaluate(self, data, device, tell, tta, refine)
 
 
 @dataclass(frozen=True)
@@ -78,10 +100,15 @@ def load_run(path: str | Path, *, model: nn.Module | None = None) -> LoadedRun:
 
 
 def evaluate(
-    loaded: LoadedNet, data: Data | None, device: str, tell: Tell, tta: str = "none"
+    loaded: LoadedNet,
+    data: Data | None,
+    device: str,
+    tell: Tell,
+    tta: str = "none",
+    refine: str = "none",
 ) -> dict[str, dict[str, float]]:
     """See `LoadedNet.evaluate`."""
-    model, card = viewed(loaded.model, loaded.card, tta)
+    model, card = equipped(loaded.model, loaded.card, tta, refine)
     config = replace(_config(loaded), card=card)
     crew = Crew(0, 1, choose_device(device))
     if data is None:

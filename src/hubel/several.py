@@ -15,15 +15,16 @@ from typing import Any
 from torch import nn
 
 from hubel import api
-from hubel.api import Result, load_data
-from hubel.assemble import Data
+from hubel.api import Result
 from hubel.data.record import PARTS, Source
 from hubel.errors import HubelError, OptionError, RunError
+from hubel.kinds.kind import Data
+from hubel.kinds.table import kind_of, task_of, usual_model
 from hubel.runs.drive import Interrupted
 from hubel.runs.group import Group, Kind, Member, is_group
 from hubel.runs.report import write_report
 from hubel.runs.report.group_page import write_group_report
-from hubel.session import Notice, Tell, choose_split, silent
+from hubel.session import Notice, Tell, choose_split, downloading, silent
 from hubel.tasks.interval import Interval, intervals
 from hubel.together import LoadedEnsemble, Scores, load_run
 from hubel.training.plan import Plan, make_plan
@@ -69,7 +70,7 @@ class Several:
 
 
 def train_seeds(
-    model: str = "compact",
+    model: str | None = None,
     data: Data = "sample",
     *,
     seeds: int = 5,
@@ -88,17 +89,17 @@ def train_seeds(
 
     Raises `HubelError` as `hubel.train` does; `Interrupted` after Ctrl-C, with the state saved.
     """
-    plan = _plan(model, words)
+    plan = _plan(model or usual_model(words.get("task")), words)
     if seeds < 2:
         raise OptionError(f"seeds must be 2 or more, to tell how much they differ, given {seeds}")
     drawn = plan.seed if plan.split_seed is None else plan.split_seed
     numbers = range(plan.seed, plan.seed + seeds)
     members = [Member(f"seed-{n}", {"seed": n, "split_seed": drawn}) for n in numbers]
-    return _begin("seeds", members, plan, load_data(data, tell), Path(out), name, tell)
+    return _begin("seeds", members, plan, _opened(plan, data, tell), Path(out), name, tell)
 
 
 def cross_validate(
-    model: str = "compact",
+    model: str | None = None,
     data: Data = "sample",
     *,
     folds: int = 5,
@@ -116,19 +117,19 @@ def cross_validate(
 
     Raises `HubelError` as `train_seeds` does, and where the images do not suffice for the folds.
     """
-    plan = _plan(model, words)
+    plan = _plan(model or usual_model(words.get("task")), words)
     if plan.fold is not None:
         raise OptionError(f"give folds={folds} for all folds or one fold, not both")
     if folds < 2:
         raise OptionError(f"folds must be 2 or more, given {folds}")
-    source = load_data(data, tell)
+    source = _opened(plan, data, tell)
     choose_split(plan.model_copy(update={"fold": (1, folds)}), source)  # mistakes show at once
     members = [Member(f"fold-{n}", {"fold": [n, folds]}) for n in range(1, folds + 1)]
     return _begin("folds", members, plan, source, Path(out), name, tell)
 
 
 def train(
-    model: str | nn.Module,
+    model: str | nn.Module | None,
     data: Data,
     *,
     seeds: int | None = None,
@@ -179,7 +180,7 @@ def resume(
             f"{group.folder} was trained on images given in Python ({group.source['name']}): "
             "give them again as data=..."
         )
-    return _go_on(group, load_data(where, tell), tell)
+    return _go_on(group, _opened(_plan(group.model, group.plan), where, tell), tell)
 
 
 # How it is done -----------------------------------------------------------------------------------
@@ -193,6 +194,12 @@ def _plan(model: str, words: dict[str, Any]) -> Plan:
             "or train each with its own --seed or --fold"
         )
     return make_plan(**{**words, "source": "", "model": model})
+
+
+def _opened(plan: Plan, data: Data, tell: Tell) -> Source:
+    """The data, as the plan's task has it."""
+    task = task_of(plan.model, plan.task if "task" in plan.model_fields_set else None)
+    return kind_of(task).open_data(data, plan, downloading(tell))
 
 
 def _begin(

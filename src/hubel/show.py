@@ -18,6 +18,11 @@ from hubel.runs.files import finite
 from hubel.session import Event, Notice, Stage
 from hubel.training.fit import Epoch, Step
 
+HEADLINES = ("miou", "accuracy", "pixel_accuracy")  # what is told of an epoch: the first there is
+SCORES = (
+    "miou", "pixel_accuracy", "boundary_f", "rand_f",
+    "accuracy", "top5", "loss", "balanced_accuracy", "ece",
+)  # fmt: skip
 PAUSE = 0.1  # seconds between two looks at the bar; a step of a small net takes 0.4 ms
 
 
@@ -107,7 +112,8 @@ class Display:
     def _epoch(self, epoch: Epoch) -> None:
         scores = epoch.val or epoch.train
         part = "val" if epoch.val else "train"
-        self._val = f"  {part} {scores.get('accuracy', 0):.1%}"
+        name = next((n for n in HEADLINES if n in scores), None)
+        self._val = f"  {part} {scores[name]:.1%}" if name else ""
 
     def _stage(self, stage: Stage) -> None:
         last = stage.done >= stage.of
@@ -167,8 +173,7 @@ def group_table(record: dict[str, Any]) -> Table:
 
 def _scores_head(names: list[str], first: str = "") -> tuple[Table, list[str]]:
     """A table with the scores that are shown of these, and which they are."""
-    known: list[str] = ["accuracy", "top5", "loss", "balanced_accuracy", "ece"]
-    shown = [name for name in known if name in names]
+    shown = [name for name in SCORES if name in names]
     table = Table(box=None, pad_edge=False)
     table.add_column(first)
     for name in shown:

@@ -19,13 +19,17 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from hubel import loaded as single
-from hubel.assemble import Data, foreign, reopen
+from hubel.assemble import foreign, reopen
 from hubel.data.record import PARTS
 from hubel.data.split import ALL_PARTS
+from hubel.deploy.door import answers, equipped, labels_alone
 from hubel.deploy.ensemble import EnsemblePredictor, class_places
+from hubel.deploy.mask_ensemble import MaskEnsemble
+from hubel.deploy.mask_predictor import MaskPrediction, MaskPredictor
 from hubel.deploy.predictor import Prediction, Predictor
 from hubel.deploy.views import viewed
 from hubel.errors import DataError, OptionError
+from hubel.kinds.kind import Data
 from hubel.loaded import LoadedNet, LoadedRun
 from hubel.runs.files import read_json
 from hubel.runs.group import Group, is_group
@@ -34,7 +38,7 @@ from hubel.runs.weights import Card
 from hubel.session import Setting, Tell, silent
 from hubel.tasks.classify import Classify, Tally, logits
 from hubel.training.distribute import Crew, choose_device
-from hubel.training.evaluate import predictions
+from hubel.training.evaluate import evaluate, predictions
 from hubel.training.speed import Choice
 from hubel.weights.open import load_net
 
@@ -59,19 +63,43 @@ class LoadedEnsemble:
         """The first member's class names: the order of the ensemble's probabilities."""
         return self.members[0].card.classes
 
-    def predictor(self, device: str = "auto", top: int = 5, tta: str = "none") -> EnsemblePredictor:
+    @property
+    def card(self) -> Card:
+        """The first member's."""
+        return self.members[0].card
+
+    def averaged(self) -> MaskEnsemble:
+        """Members that label pixels as one net, which the first member's card describes.
+
+        Raises `DataError` where they prepare images in different ways.
+        """
+        return MaskEnsemble([m.model for m in self.members], [m.card for m in self.members])
+
+    def predictor(
+        self, device: str = "auto", top: int = 5, tta: str = "none", refine: str = "none"
+    ) -> EnsemblePredictor | MaskPredictor:
         """The average of the members' probabilities: files in, predictions out.
 
         Args:
-            tta: test-time augmentation in every member: "none", "flip", "ten-crop" or "dense".
+            tta, refine: as `LoadedNet.predictor` has them; views are taken by every member, masks
+                refined after averaging.
         """
         chosen = choose_device(device)
+        if self.card.task == "segment":
+            return MaskPredictor(self.averaged(), self.card, chosen, tta=tta, refine=refine)
+        labels_alone(self.classes, refine=refine)
         nets = [viewed(member.model, member.card, tta) for member in self.members]
         return EnsemblePredictor([Predictor(net, card, chosen) for net, card in nets], top)
 
-    def predict(self, files: Iterable[str | Path], tta: str = "none") -> list[Prediction]:
-        """One prediction per file, in order."""
-        return self.predictor(tta=tta)(files)
+    def predict(
+        self,
+        files: Iterable[str | Path],
+        tta: str = "none",
+        refine: str = "none",
+        out: str | Path | None = None,
+    ) -> list[Prediction] | list[MaskPrediction]:
+        """One prediction per file, in order; `out` is a folder for masks."""
+        return answers(self.predictor(tta=tta, refine=refine), files, out)
 
     def evaluate(
         self,
@@ -79,6 +107,7 @@ class LoadedEnsemble:
         device: str = "auto",
         tell: Tell = silent,
         tta: str = "none",
+        refine: str = "none",
     ) -> Scores:
         """The ensemble's scores by part.
 
@@ -89,8 +118,8 @@ class LoadedEnsemble:
         Raises `DataError` where the members' splits differ, or the data's class names are others.
         """
         if data is None:
-            return self.own_scores(device=device, tell=tell, tta=tta)
-        bench = _Bench(self, Crew(0, 1, choose_device(device)), tell, tta)
+            return self.own_scores(device=device, tell=tell, tta=tta, refine=refine)
+        bench = _bench(self, Crew(0, 1, choose_device(device)), tell, tta, refine)
         found = bench.together(data, ["test"], other=True)  # where foreign images stand
         return {"all": found["test"]} if found else {}
 
@@ -101,9 +130,10 @@ class LoadedEnsemble:
         device: str = "auto",
         tell: Tell = silent,
         tta: str = "none",
+        refine: str = "none",
     ) -> Scores:
         """`evaluate` on these of the members' own parts; `data` is where their images are now."""
-        bench = _Bench(self, Crew(0, 1, choose_device(device)), tell, tta)
+        bench = _bench(self, Crew(0, 1, choose_device(device)), tell, tta, refine)
         if self.folds:
             return bench.folds(data)
         cuts = [_cut(member.run) for member in self.members]
@@ -158,6 +188,11 @@ def ensemble(runs: Sequence[str | Path | LoadedRun | LoadedEnsemble]) -> LoadedE
             members.append(loaded)
         else:
             raise OptionError(f"an ensemble is of runs, and {run} is a net without one")
+    tasks = sorted({member.card.task for member in members})
+    if len(tasks) > 1:
+        raise DataError(
+            f"these runs do different things, {' and '.join(tasks)}: no average is of both"
+        )
     class_places([member.card.classes for member in members])
     return LoadedEnsemble(tuple(members))
 
@@ -248,6 +283,67 @@ class _Bench:
     def _scores(self, tallies: dict[str, Tally]) -> Scores:
         task = Classify(self.ensemble.classes)
         return {part: task.scores(tally) for part, tally in tallies.items()}
+
+
+@dataclass(frozen=True)
+class _MaskBench:
+    """Where an ensemble of nets that label pixels is judged: as one net, image by image, for what
+    is said of all pixels of a part would fill the memory."""
+
+    ensemble: LoadedEnsemble
+    crew: Crew
+    tell: Tell
+    tta: str
+    refine: str
+
+    def together(self, data: Data | None, parts: Sequence[str], *, other: bool = False) -> Scores:
+        """The average of all members on each part.
+
+        Args:
+            other: `data` are not the images that the members were trained on.
+        """
+        first = self.ensemble.members[0]
+        config = first.run.config()
+        if other:
+            assert data is not None
+            setting = foreign(config, data, self.crew, self.tell)
+        else:
+            setting = reopen(first.run, config, data, self.crew, self.tell)
+        tallies = self._tallies(self.ensemble.averaged(), setting, parts)
+        return {part: setting.task.scores(tally) for part, tally in tallies.items()}
+
+    def folds(self, data: Data | None) -> Scores:
+        """Each member on what it held out; their average on what was apart from all folds."""
+        total: Any = None
+        for number, member in enumerate(self.ensemble.members):
+            setting = reopen(member.run, member.run.config(), data, self.crew, self.tell)
+            for tally in self._tallies(member.model, setting, ("test",)).values():
+                total = tally if total is None else total + tally
+            if number == 0:
+                first = setting
+            data = setting.source
+        found = {OUT_OF_FOLD: first.task.scores(total)}
+        for tally in self._tallies(self.ensemble.averaged(), first, ("apart",)).values():
+            found["test"] = first.task.scores(tally)
+        return found
+
+    def _tallies(self, net: nn.Module, setting: Setting, parts: Sequence[str]) -> dict[str, Any]:
+        judged = equipped(net, setting.card, self.tta, self.refine)[0].to(self.crew.device)
+        feeds = {part: setting.judge(part) for part in parts}
+        return {
+            part: evaluate(judged, setting.task, feed, self.crew)
+            for part, feed in feeds.items()
+            if feed is not None
+        }
+
+
+def _bench(
+    some: LoadedEnsemble, crew: Crew, tell: Tell, tta: str, refine: str
+) -> _Bench | _MaskBench:
+    if some.card.task == "segment":
+        return _MaskBench(some, crew, tell, tta, refine)
+    labels_alone(some.classes, refine=refine)
+    return _Bench(some, crew, tell, tta)
 
 
 def _judge(net: nn.Module, setting: Setting, part: str, place: NDArray[np.int64]) -> _Said | None:

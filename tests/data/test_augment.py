@@ -8,9 +8,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image, ImageEnhance
-from scipy.ndimage import affine_transform
+from scipy.ndimage import affine_transform, map_coordinates
+from scipy.stats import kstest
 
-from hubel.data.augment import DRAWS, Augment
+from hubel.data.augment import ALWAYS, BENDS, DRAWS, Augment, named
 from hubel.errors import OptionError
 from hubel.training.plan import make_plan
 
@@ -52,9 +53,11 @@ numbers = st.floats(0, 1, exclude_max=True)
     st.builds(
         Augment,
         flip=st.booleans(),
+        vflip=st.booleans(),
         shift=st.integers(0, 1024),
         rotate=st.floats(0, 180),
         scale=numbers,
+        elastic=st.floats(0, 100),
         erase=st.integers(0, 1024),
         jitter=numbers,
         mixup=st.floats(0, 1e6),
@@ -67,6 +70,7 @@ def test_parse_is_the_inverse_of_str(augment: Augment) -> None:
 def test_words() -> None:
     assert Augment.parse("flip, shift=4,rotate=10") == Augment(flip=True, shift=4, rotate=10)
     assert str(Augment(flip=True, shift=4, rotate=10)) == "flip,shift=4,rotate=10"
+    assert str(Augment(vflip=True, elastic=2.5)) == "vflip,elastic=2.5"
     assert str(Augment()) == "none"
     assert Augment.parse("none") == Augment()
 
@@ -74,11 +78,13 @@ def test_words() -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("flop", "unknown augmentation 'flop': did you mean 'flip'. allowed: erase, flip"),
+        ("flop", "unknown augmentation 'flop': did you mean 'flip'. allowed: elastic, erase, flip"),
         ("", "unknown augmentation '': allowed"),
         ("flip,none", "'none' stands alone"),
         ("flip,flip", "'flip' is given twice in 'flip,flip'"),
         ("flip=2", "'flip' takes no number, given 'flip=2'"),
+        ("vflip=2", "'vflip' takes no number, given 'vflip=2'"),
+        ("elastic=200", "'elastic' must be less than or equal to 100, given 200"),
         ("shift", "'shift' needs a whole number, as in shift=4, given 'shift'"),
         ("shift=2.5", "'shift' needs a whole number, as in shift=4, given 'shift=2.5'"),
         ("rotate=x", "'rotate' needs a number, as in rotate=0.5, given 'rotate=x'"),
@@ -128,7 +134,18 @@ def test_flip_and_shift_equal_a_loop_over_images(words: str, channels: int) -> N
     assert np.array_equal(apply(words, images).numpy(), np.stack(expected))
 
 
-@pytest.mark.parametrize("words", ["flip", "shift=3", "flip,shift=3"])
+def test_vflip_mirrors_half_of_the_images_up_down() -> None:
+    images = noise(2000, 1, 5, 4)
+    out = apply("vflip", images)
+    mirrored = (out == images.flip(2)).flatten(1).all(1)
+    assert torch.equal(out[~mirrored], images[~mirrored])
+    assert abs(mirrored.float().mean() - 0.5) < 0.045  # four standard errors
+    across = (apply("flip", images) == images.flip(3)).flatten(1).all(1)
+    both = (mirrored & across).float().mean()
+    assert abs(both - 0.25) < 0.04  # one does not tell the other
+
+
+@pytest.mark.parametrize("words", ["flip", "shift=3", "flip,shift=3", "flip,vflip,shift=2"])
 def test_an_affine_without_turn_equals_the_gather(words: str) -> None:
     images = noise(40, 3, 11, 6)
     assert torch.equal(apply(words + ",rotate=1e-6", images), apply(words, images))
@@ -161,6 +178,54 @@ def test_rotate_and_scale_equal_scipy(words: str) -> None:
     for n in range(16):
         expected = expected_warp(image, augment, chance, n).clip(0, 255)
         assert np.abs(warped[n] - expected).max() <= 0.51  # rounding to a byte, and float32
+
+
+@pytest.mark.parametrize("words", ["elastic=3", "flip,vflip,shift=3,rotate=25,scale=0.3,elastic=2"])
+def test_elastic_equals_scipy(words: str) -> None:
+    """The affine part as above, and a field that PyTorch interpolates in two dimensions."""
+    image = smooth(23, 31)
+    augment = Augment.parse(words)
+    draws = named(augment.chances(16, seeded()))
+    warped = apply(words, torch.from_numpy(image).expand(16, 1, 23, 31)).numpy()[:, 0]
+    vectors = augment.elastic * torch.special.ndtri(torch.stack([draws[b] for b in BENDS], 1))
+    field = torch.nn.functional.interpolate(
+        vectors.view(16, 2, 3, 3), (23, 31), mode="bicubic", align_corners=True
+    ).numpy()
+    centre = np.array([11.0, 15.0])[:, None, None]
+    for n in range(16):
+        angle = math.radians(augment.rotate * (2 * float(draws["angle"][n]) - 1))
+        zoom = 1 + augment.scale * (2 * float(draws["zoom"][n]) - 1)
+        mirrors = [
+            -1 if on and draws[name][n] < 0.5 else 1
+            for name, on in (("vflip", augment.vflip), ("flip", augment.flip))
+        ]
+        turn = np.array([[math.cos(angle), math.sin(angle)], [-math.sin(angle), math.cos(angle)]])
+        steps = [int(draws[d][n] * (2 * augment.shift + 1)) - augment.shift for d in DRAWS[1:3]]
+        places = np.mgrid[:23, :31] - centre
+        places = np.einsum("ij,jhw->ihw", turn @ np.diag(mirrors) / zoom, places) + centre
+        places += np.array(steps)[:, None, None] + field[n, ::-1]
+        expected = map_coordinates(
+            image.astype(float), places, order=1, mode="grid-constant", cval=float(FILL[0])
+        )
+        assert np.abs(warped[n] - expected.clip(0, 255)).max() <= 0.52
+
+
+def test_bends_are_normal_and_as_wide_as_asked() -> None:
+    augment = Augment(elastic=10)
+    bend = augment.motion(named(augment.chances(400, seeded()))).bend
+    assert bend is not None
+    assert bend.shape == (400, 2, 3, 3)
+    assert kstest(bend.flatten().numpy(), "norm", (0, 10)).pvalue > 0.001
+    correlated = np.corrcoef(bend.flatten(1).numpy().T) - np.eye(18)
+    assert np.abs(correlated).max() < 0.22  # of 153 pairs, 4.4 standard errors
+
+
+def test_the_least_and_the_greatest_draw_bend_by_something_finite() -> None:
+    draws = dict.fromkeys(DRAWS, torch.tensor([0.0, 1 - 2.0**-24]))
+    bend = Augment(elastic=1).motion(draws).bend
+    assert bend is not None
+    assert bend[0].unique().item() == pytest.approx(-5.42, abs=0.01)
+    assert bend[1].unique().item() == pytest.approx(5.29, abs=0.02)
 
 
 def test_every_shift_and_both_sides_come_equally_often() -> None:
@@ -292,7 +357,8 @@ EVERYTHING = "flip,shift=2,rotate=15,scale=0.2,erase=3,jitter=0.3"
 
 
 @pytest.mark.parametrize(
-    "words", ["flip,shift=2", "rotate=15", "erase=3", "jitter=0.2", EVERYTHING]
+    "words",
+    ["flip,shift=2", "rotate=15", "erase=3", "jitter=0.2", "vflip", "elastic=2", EVERYTHING],
 )
 def test_the_generator_alone_decides_and_the_input_stays(words: str) -> None:
     images = noise(12, 3, 9, 8)
@@ -312,9 +378,29 @@ def test_a_further_augmentation_leaves_the_draws_of_the_others() -> None:
     assert torch.equal(plain[kept], erased[kept])
 
 
+@pytest.mark.parametrize("later", ["vflip", "elastic=2", "vflip,elastic=2"])
+def test_later_words_leave_all_earlier_draws_and_mixup_as_they_were(later: str) -> None:
+    alone, more = seeded(), seeded()
+    first = Augment.parse("flip,mixup=0.4").chances(7, alone)
+    both = Augment.parse(f"flip,mixup=0.4,{later}").chances(7, more)
+    assert first.shape == (len(ALWAYS), 7)
+    assert both.shape == (len(DRAWS), 7)
+    assert torch.equal(both[: len(ALWAYS)], first)
+    assert torch.equal(alone.get_state(), more.get_state())
+    assert len(both.unique()) > 0.9 * both.numel()  # no row is drawn twice
+
+
+def test_later_draws_differ_from_batch_to_batch() -> None:
+    generator, augment = seeded(), Augment(elastic=1)
+    first, second = augment.chances(7, generator), augment.chances(7, generator)
+    assert not (first == second).any()
+
+
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
-@pytest.mark.parametrize("words", ["flip,shift=2,erase=3", EVERYTHING])
+@pytest.mark.parametrize(
+    "words", ["flip,vflip,shift=2,erase=3", EVERYTHING, EVERYTHING + ",vflip,elastic=2"]
+)
 def test_cuda_sees_the_same_augmentation(words: str) -> None:
     images = torch.from_numpy(smooth(32, 24)).expand(64, 3, 32, 24).contiguous()
     on_cpu, on_gpu = apply(words, images), apply(words, images.cuda())

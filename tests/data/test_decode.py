@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageOps, features
 
+from hubel.data import decode as decoding
 from hubel.data.decode import ORIENTATION, decode, is_image_name, size_of
 from hubel.errors import BrokenImage
 
@@ -316,3 +317,75 @@ def test_names_of_images():
     assert is_image_name("b.tar.png")
     assert not is_image_name("png")
     assert not is_image_name("labels.csv")
+
+
+# Larger than Pillow's guard -----------------------------------------------------------------------
+
+
+@pytest.fixture
+def small_guard(monkeypatch):
+    """Ours and Pillow's guard at 2,000 pixels, strips of 3 rows or so."""
+    monkeypatch.setattr(decoding, "MAX_PIXELS", 2000)
+    monkeypatch.setattr(decoding, "STRIP", 200)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
+
+
+MANY = RNG.integers(0, 256, (53, 61, 3), dtype=np.uint8)  # 3,233 pixels
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "I;16"])
+def test_as_many_pixels_as_the_caller_allows(mode, tmp_path, small_guard):
+    picture = Image.fromarray(MANY)
+    if mode == "I;16":
+        picture = Image.fromarray(MANY[..., 0].astype(np.uint16) * 257)
+    elif mode != "RGB":
+        picture = picture.convert(mode)
+    path = tmp_path / "x.png"
+    picture.save(path)
+    found = decode(path, most=4000)
+    assert found.flags.c_contiguous
+    with unguarded(path) as picture:
+        expected = decoding._pixels(picture, "PNG")
+    np.testing.assert_array_equal(found, channels_first(expected))
+    np.testing.assert_array_equal(decode(path.read_bytes(), most=4000), found)
+    with pytest.raises(BrokenImage, match="more than 2,000 pixels"):
+        decode(path)
+    with pytest.raises(BrokenImage, match="61 x 53 pixels, at most 3,000 are decoded"):
+        decode(path, most=3000)
+    assert Image.MAX_IMAGE_PIXELS == 1000
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "BMP", "PPM", "JPEG2000", "GIF"])
+def test_large_images_of_other_formats(kind, tmp_path, small_guard):
+    path = tmp_path / "x"
+    exif = Image.Exif()
+    exif[ORIENTATION] = 6
+    Image.fromarray(MANY).save(path, kind, **({"exif": exif} if kind == "JPEG" else {}))
+    found = decode(path, most=1 << 20)
+    assert found.shape == ((3, 61, 53) if kind == "JPEG" else (3, 53, 61))
+    with unguarded(path) as picture:
+        expected = ImageOps.exif_transpose(picture).convert("RGB")
+    np.testing.assert_array_equal(found, channels_first(np.asarray(expected)))
+
+
+def unguarded(path):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Image, "MAX_IMAGE_PIXELS", None)
+        return Image.open(path)
+
+
+def test_broken_files_stay_broken_where_more_is_allowed(tmp_path):
+    cases = {
+        b"": "the file is empty",
+        b"some text": "the file holds text",
+        b"\x89PNG\r\n\x1a\n" + bytes(30): "damaged at its start",
+        stored(Image.fromarray(COLOUR))[:120]: "truncated",
+    }
+    for number, (data, words) in enumerate(cases.items()):
+        path = tmp_path / str(number)
+        path.write_bytes(data)
+        for source in (path, data):
+            with pytest.raises(BrokenImage, match=words):
+                decode(source, most=1 << 30)
+    with pytest.raises(BrokenImage, match="no such file"):
+        decode(tmp_path / "none", most=1 << 30)

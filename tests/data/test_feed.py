@@ -6,10 +6,11 @@ import torch
 from PIL import Image
 
 from hubel.data.augment import Augment
-from hubel.data.feed import Feed, MemoryStore, StreamStore, open_store
+from hubel.data.feed import Feed
 from hubel.data.files import FileSource
 from hubel.data.preprocess import Preprocess
 from hubel.data.record import ArraySource
+from hubel.data.store import MemoryStore, StreamStore
 
 CPU = torch.device("cpu")
 PLAIN = Preprocess(1, 6, 5, "stretch", (0.5,), (0.25,))
@@ -152,17 +153,6 @@ def test_stream_can_be_left_in_the_middle_and_taken_up_again(folder):
     feed = feed_of(folder, StreamStore(folder, PLAIN, 1))
     next(feed.batches())
     assert sum(shown(feed), []) == [k for k in range(20) if k != 7]
-
-
-def test_store_is_memory_when_small_and_stream_when_large(monkeypatch, folder):
-    assert isinstance(open_store(folder, PLAIN, CPU), MemoryStore)
-    monkeypatch.setattr("hubel.data.feed.MEMORY_LIMIT", 100)
-    assert isinstance(open_store(folder, PLAIN, CPU, workers=0), StreamStore)
-
-
-def test_images_of_the_right_shape_are_not_copied():
-    source = numbered()
-    assert MemoryStore(source, PLAIN, CPU).images.data_ptr() == source.images.ctypes.data
 
 
 def test_mixup_gives_soft_targets_that_sum_to_one():

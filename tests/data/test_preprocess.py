@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from sklearn.datasets import load_sample_images
 
+from hubel.data.masks.record import IGNORE
 from hubel.data.preprocess import Preprocess
 from hubel.errors import OptionError
 
@@ -237,3 +238,122 @@ def test_json_round_trip():
 def test_bad_words_and_numbers(arguments, message):
     with pytest.raises(OptionError, match=message):
         Preprocess(*arguments)
+
+
+# Masks ---------------------------------------------------------------------------------------
+
+
+FITS = ["stretch", "pad", "same"]
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    size=st.tuples(st.integers(1, 40), st.integers(1, 40)),
+    height=st.integers(1, 30),
+    width=st.integers(1, 30),
+    fit=st.sampled_from(FITS),
+    label=st.integers(0, 254),
+)
+def test_mask_and_image_come_to_the_same_place(size, height, width, fit, label):
+    """A white image, a mask of one label: labels lie where white does, IGNORE where padding."""
+    preprocess = made(1, height, width, fit)
+    image = preprocess.image(np.full((1, *size), 255, np.uint8))[0]
+    mask = preprocess.mask(np.full(size, label, np.uint8))
+    assert mask.shape == image.shape == preprocess.target(*size)
+    assert mask.dtype == np.uint8
+    np.testing.assert_array_equal(mask, np.where(image == 255, label, IGNORE))
+
+
+@pytest.mark.parametrize("size", [(31, 47), (8, 5), (11, 13)])
+def test_stretched_mask_takes_the_pixel_its_centres_fall_in(size):
+    mask = RNG.integers(0, 21, size, dtype=np.uint8)
+    got = made(1, 11, 13).mask(mask)
+    for row in range(11):
+        for column in range(13):
+            there = int((row + 0.5) * size[0] / 11), int((column + 0.5) * size[1] / 13)
+            assert got[row, column] == mask[there]
+
+
+def test_padded_mask_by_hand():
+    """2 x 4 to 4 x 4 stands in the middle rows; to 8 x 8 each pixel is 2 x 2."""
+    mask = np.arange(8, dtype=np.uint8).reshape(2, 4)
+    small, large = made(1, 4, 4, "pad").mask(mask), made(1, 8, 8, "pad").mask(mask)
+    assert small.tolist() == [[IGNORE] * 4, [0, 1, 2, 3], [4, 5, 6, 7], [IGNORE] * 4]
+    np.testing.assert_array_equal(large[2:6], mask.repeat(2, 0).repeat(2, 1))
+    assert (large[[0, 1, 6, 7]] == IGNORE).all()
+
+
+@pytest.mark.parametrize("fit", FITS)
+def test_edges_of_image_and_mask_meet(fit):
+    """A disc, drawn in both: where the image is certain, the mask agrees."""
+    y, x = np.mgrid[:90, :120]
+    disc = ((y - 40) ** 2 + (x - 70) ** 2 < 900).astype(np.uint8)
+    preprocess = made(1, 61, 70, fit)
+    image, mask = preprocess.image(disc[None] * 255)[0], preprocess.mask(disc)
+    inside = mask != IGNORE
+    assert (mask[(image == 255) & inside] == 1).all()
+    assert (mask[(image == 0) & inside] == 0).all()
+    assert (image[inside] > 127).mean() == pytest.approx((mask[inside] == 1).mean(), abs=2e-3)
+
+
+def test_same_changes_channels_alone():
+    colour = RNG.integers(0, 256, (3, 9, 14), dtype=np.uint8)
+    assert made(3, 4, 4, "same").image(colour) is colour
+    grey = made(1, 4, 4, "same").image(colour)
+    np.testing.assert_array_equal(grey, made(1, 9, 14).image(colour))
+    mask = colour[0]
+    assert made(1, 4, 4, "same").mask(mask) is mask
+    assert made(1, 4, 4, "same").enough > 100_000
+
+
+@pytest.mark.parametrize("fit", FITS)
+@pytest.mark.parametrize("size", [(31, 47), (8, 5), (60, 52), (11, 13)])
+def test_restore_brings_maps_back_over_their_image(fit, size):
+    """Rows and columns as maps: bilinear interpolation keeps a slope away from the borders."""
+    preprocess = made(1, 22, 26, fit)
+    height, width = preprocess.target(*size)
+    scale = (
+        (height / size[0], width / size[1])
+        if fit != "pad"
+        else (min(22 / size[0], 26 / size[1]),) * 2
+    )
+    inner = [max(1, round(side * s)) for side, s in zip(size, scale, strict=True)]
+    top, left = ((height - inner[0]) // 2, (width - inner[1]) // 2)
+    rows, columns = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
+    # In units of the image's pixels, half a pixel in from the border.
+    maps = torch.stack(
+        [
+            (rows - top + 0.5) * size[0] / inner[0] - 0.5,
+            (columns - left + 0.5) * size[1] / inner[1] - 0.5,
+        ]
+    )[None].double()
+    found = preprocess.restore(maps, size)
+    assert found.shape == (1, 2, *size)
+    wide = [int(np.ceil(side / i)) for side, i in zip(size, inner, strict=True)]
+    body = (slice(wide[0], size[0] - wide[0]), slice(wide[1], size[1] - wide[1]))
+    expected = np.mgrid[: size[0], : size[1]]
+    np.testing.assert_allclose(
+        found[0].numpy()[:, *body], expected[:, *body], atol=1e-6, err_msg=str(inner)
+    )
+
+
+def test_restore_of_same_is_nothing():
+    maps = torch.randn(2, 3, 7, 9)
+    assert made(1, 4, 4, "same").restore(maps, (7, 9)) is maps
+
+
+def test_crop_takes_no_masks():
+    preprocess = made(1, 4, 4, "crop")
+    message = "fit 'crop' cuts borders off.* allowed for masks: same, stretch, pad"
+    with pytest.raises(OptionError, match=message):
+        preprocess.mask(np.zeros((4, 4), np.uint8))
+    with pytest.raises(OptionError, match=message):
+        preprocess.restore(torch.zeros(1, 2, 4, 4), (4, 4))
+
+
+def test_same_goes_through_json():
+    preprocess = made(1, 64, 48, "same")
+    assert Preprocess.from_json(json.loads(json.dumps(preprocess.to_json()))) == preprocess
+    assert set(preprocess.to_json()) == {
+        "channels", "height", "width", "fit", "mean", "std", "kept", "filter",
+    }  # fmt: skip

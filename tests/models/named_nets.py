@@ -1,4 +1,4 @@
-"""The named nets, for tests that go through all of them: which are small, and how to feed them."""
+"""The named nets, for tests that go through all of them: their tasks, size, their food."""
 
 import torch
 
@@ -6,7 +6,11 @@ from hubel.models.names import catalogue
 from hubel.models.table import MODELS
 
 LARGE = 5_000_000  # parameters from which on a net is built without memory where that will do
-SMALL = [row.entry.name for row in catalogue() if row.parameters < LARGE]
+CLASSIFIERS = [name for name, entry in MODELS.items() if entry.task == "classify"]
+SEGMENTERS = [name for name, entry in MODELS.items() if entry.task == "segment"]
+SMALL = [
+    row.entry.name for row in catalogue() if row.parameters < LARGE and row.entry.task == "classify"
+]
 
 
 def shape(name, images=2):

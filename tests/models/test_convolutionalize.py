@@ -17,7 +17,9 @@ from hubel.models.convolutionalize import convolutionalize
 from hubel.models.names import MODELS, build, catalogue
 
 LARGEST = 30e6  # parameters; the VGGs would take minutes
-SMALL = [row.entry for row in catalogue() if row.parameters <= LARGEST]
+SMALL = [
+    row.entry for row in catalogue() if row.parameters <= LARGEST and row.entry.task == "classify"
+]
 DICTS = {"lenet5_1998"}  # answers with a dict
 
 

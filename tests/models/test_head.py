@@ -9,6 +9,8 @@ from hubel.models.head import body_of, head_keys, head_of
 from hubel.models.names import build
 from hubel.models.table import MODELS
 
+SEVERAL = {"lenet5_1998", "fcn32s", "fcn16s", "fcn8s"}  # layers of the classes
+
 
 def blank(name, classes=7):
     channels, *size = MODELS[name].usual
@@ -16,7 +18,7 @@ def blank(name, classes=7):
         return build(name, classes=classes, channels=channels, size=tuple(size))
 
 
-@pytest.mark.parametrize("name", [name for name in MODELS if name != "lenet5_1998"])
+@pytest.mark.parametrize("name", [n for n in MODELS if n not in SEVERAL])
 def test_every_named_nets_head_has_a_row_for_every_class_and_is_its_last_layer(name):
     net = blank(name)
     head = net.get_submodule(head_of(net))
@@ -38,6 +40,16 @@ def test_lenets_fixed_codes_belong_to_its_head():
     net = blank("lenet5_1998")
     assert head_keys(net) == ("f6.weight", "f6.bias", "output.codes")
     assert net.state_dict()["output.codes"].shape == (7, 84)
+
+
+def test_a_net_names_the_first_of_several():
+    """FCN's scores of three maps, and the transposed convolutions from class to class."""
+    net = blank("fcn8s")
+    assert head_of(net) == "score_pool3"
+    layers = {key.rpartition(".")[0] for key in head_keys(net)}
+    scores = {"score_pool3", "score_pool4", "score_fr"}
+    assert layers == scores | {"upscore2", "upscore_pool4", "upscore8"}
+    assert all(7 in net.state_dict()[key].shape for key in head_keys(net))
 
 
 def test_auxiliary_heads_are_not_taken_for_the_head():

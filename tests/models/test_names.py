@@ -7,7 +7,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from named_nets import SMALL, every, logits, shape
+from named_nets import CLASSIFIERS, SEGMENTERS, SMALL, every, logits, shape
 from torch import nn
 
 from hubel.errors import ModelError
@@ -17,7 +17,7 @@ from hubel.models.table import MODELS
 NAMES = sorted(MODELS)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", CLASSIFIERS)
 @settings(max_examples=12, deadline=None)
 @given(data=st.data())
 def test_any_size_from_the_smallest_up_works(name, data):
@@ -29,6 +29,21 @@ def test_any_size_from_the_smallest_up_works(name, data):
         found = logits(net.eval()(torch.randn(2, channels, height, width)))
     assert found.shape == (2, classes)
     assert found.is_meta or torch.isfinite(found).all()
+
+
+@pytest.mark.parametrize("name", SEGMENTERS)
+@settings(max_examples=12, deadline=None)
+@given(data=st.data())
+def test_segmentation_nets_answer_for_every_pixel_of_any_image(name, data):
+    height, width, built = (data.draw(st.integers(1, 75)) for _ in range(3))
+    channels, classes = data.draw(st.integers(1, 4)), data.draw(st.integers(1, 12))
+    with torch.device("meta"):
+        net = build(name, classes=classes, channels=channels, size=(built, built))
+        images = torch.randn(2, channels, height, width)
+        answers = net(images)
+        for answer in answers.values() if isinstance(answers, dict) else [answers]:
+            assert answer.shape[:2] == (2, classes)
+        assert net.eval()(images).shape == (2, classes, height, width)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -55,7 +70,7 @@ def test_seed_decides_the_weights(name):
     assert not weights(1).equal(weights(2))
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", CLASSIFIERS)
 def test_forward_and_backward_reach_every_parameter(name):
     """Two images of the usual size, or of 64 pixels."""
     torch.manual_seed(1)

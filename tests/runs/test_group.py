@@ -85,6 +85,14 @@ def test_lines_for_the_list_of_runs(tmp_path):
     )  # fmt: skip
 
 
+def test_a_group_of_masks_is_listed_by_mean_iou(tmp_path):
+    group = make(tmp_path, "g")
+    finish_runs(group)
+    spans = {"pixel_accuracy": {"mean": 0.9}, "miou": {"mean": 0.5}}
+    group.finish({"part": "test", "intervals": spans})
+    assert group_lines(tmp_path)[0]["test"] == 0.5
+
+
 def test_a_group_is_no_run(tmp_path):
     group = make(tmp_path, "g")
     (group.folder / "seed-0").mkdir()

@@ -20,18 +20,18 @@ CARD = Card(
 )
 
 
-def made(out, name, accuracy=None, **words):
-    """A run with two epochs in its log; finished where it has a test accuracy."""
+def made(out, name, accuracy=None, score="accuracy", **words):
+    """A run with two epochs in its log; finished where it has a test score."""
     run = Run.create(out, name, "stem")
     plan = make_plan(source="x", model="softmax", epochs=5, **words)
     run.begin(Config(plan, CARD, {"name": "photos"}, Choice()), {}, {"findings": []})
     lines = [
-        {"kind": "epoch", "epoch": e, "step": e, "train": {}, "val": {"accuracy": 0.5 + e / 10}}
+        {"kind": "epoch", "epoch": e, "step": e, "train": {}, "val": {score: 0.5 + e / 10}}
         for e in range(2)
     ]
     (run.folder / "metrics.jsonl").write_text("".join(json.dumps(x) + "\n" for x in lines))
     if accuracy is not None:
-        metrics = {"val": {"accuracy": 0.6}, "test": {"accuracy": accuracy, "loss": 0.3}}
+        metrics = {"val": {score: 0.6}, "test": {score: accuracy, "loss": 0.3}}
         results = {"metrics": metrics, "stopped": "finished", "seconds": 9.6}
         run.finish({}, CARD, results)
     return str(run.folder)
@@ -70,6 +70,21 @@ def test_an_unfinished_run_compares_by_its_curve(tmp_path):
     rows = {row["what"]: row["values"] for row in differences([one, two])}
     assert rows["test accuracy"] == ["70.00%", None]
     assert rows["val accuracy by epoch"] == ["▁█", "▁█"]
+
+
+def test_masks_are_listed_and_compared_by_mean_iou(tmp_path):
+    one = made(tmp_path, "one", accuracy=0.7, score="miou")
+    two = made(tmp_path, "two", score="miou")
+    rows = {row["name"]: row for row in overview(tmp_path)}
+    assert (rows["one"]["val"], rows["one"]["test"]) == (0.6, 0.7)
+    assert (rows["two"]["val"], rows["two"]["test"]) == (0.6, None)
+    told = {row["what"]: row["values"] for row in differences([one, two])}
+    assert told["test mean IoU"] == ["70.00%", None]
+    assert told["val mean IoU by epoch"] == ["▁█", "▁█"]
+    other = made(tmp_path, "labels", accuracy=0.9)
+    told = {row["what"]: row["values"] for row in differences([one, other])}
+    assert told["test accuracy"] == [None, "90.00%"]
+    assert told["val score by epoch"] == ["▁█", "▁█"]
 
 
 def test_comparing_what_is_no_run(tmp_path):

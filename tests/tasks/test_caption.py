@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import ImageFont
 
-from hubel.tasks.caption import BORDER, PAPER, SIDE, TEXT, _shortened, captioned
+from hubel.tasks.caption import BORDER, PAPER, SIDE, TEXT, captioned, shortened
 
 
 @pytest.mark.parametrize("shape", [(1, 28, 28), (3, 1, 500), (3, 700, 3), (1, 1, 1), (3, 640, 480)])
@@ -26,8 +26,8 @@ def test_small_images_grow_in_blocks():
 
 def test_long_words_end_in_dots_and_nothing_leaves_the_sheet():
     font = ImageFont.load_default(TEXT)
-    assert _shortened("boot", font, 200) == "boot"
-    short = _shortened("an ankle boot of the very longest kind there is", font, 200)
+    assert shortened("boot", font, 200) == "boot"
+    short = shortened("an ankle boot of the very longest kind there is", font, 200)
     assert short.endswith("...")
     assert font.getlength(short) <= 200
     sheet = captioned(np.zeros((1, 9, 9), np.uint8), ["boot " * 40], right=None)

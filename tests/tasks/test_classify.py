@@ -286,7 +286,6 @@ def test_nan_outputs_show_in_the_loss():
 
 def test_headline_is_one_of_the_scores():
     assert TEN.headline in TEN.scores(TEN.tally(*batch()))
-    assert TEN.higher_is_better
 
 
 # Drawing

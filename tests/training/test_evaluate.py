@@ -4,9 +4,10 @@ import numpy as np
 import torch
 from torch import nn
 
-from hubel.data.feed import Feed, MemoryStore
+from hubel.data.feed import Feed
 from hubel.data.preprocess import Preprocess
 from hubel.data.record import ArraySource
+from hubel.data.store import MemoryStore
 from hubel.tasks.classify import Classify
 from hubel.training.distribute import Crew
 from hubel.training.evaluate import evaluate
@@ -44,7 +45,7 @@ def test_every_row_is_told_once_with_probabilities():
     rows, sums = [], []
     evaluate(
         net(), TASK, feed(), Crew(0, 1, CPU),
-        each=lambda r, p: (rows.extend(r.tolist()), sums.extend(p.sum(1).tolist())),
+        each=lambda r, t, p: (rows.extend(r.tolist()), sums.extend(p.sum(1).tolist())),
     )  # fmt: skip
     assert rows == list(range(50))
     np.testing.assert_allclose(sums, 1, rtol=1e-5)

@@ -10,9 +10,10 @@ import torch
 from torch import nn
 
 from hubel.data.augment import Augment
-from hubel.data.feed import Feed, MemoryStore
+from hubel.data.feed import Feed
 from hubel.data.preprocess import Preprocess
 from hubel.data.record import ArraySource
+from hubel.data.store import MemoryStore
 from hubel.errors import TrainingError
 from hubel.tasks.classify import Classify
 from hubel.training.distribute import Crew

@@ -8,9 +8,10 @@ import torch
 from torch import nn
 
 from hubel.data.augment import Augment
-from hubel.data.feed import Feed, MemoryStore
+from hubel.data.feed import Feed
 from hubel.data.preprocess import Preprocess
 from hubel.data.record import ArraySource
+from hubel.data.store import MemoryStore
 from hubel.errors import ModelError
 from hubel.models.names import build
 from hubel.tasks.classify import Classify

@@ -11,9 +11,10 @@ from torch import nn
 
 import hubel
 from hubel.data.augment import Augment
-from hubel.data.feed import Feed, MemoryStore
+from hubel.data.feed import Feed
 from hubel.data.preprocess import Preprocess
 from hubel.data.record import ArraySource
+from hubel.data.store import MemoryStore
 from hubel.engine.native.graph import NotCovered
 from hubel.tasks.classify import Classify
 from hubel.training import native

@@ -9,9 +9,10 @@ import torch.nn.functional as F
 from torch import nn
 
 from hubel.data.augment import Augment
-from hubel.data.feed import Feed, MemoryStore
+from hubel.data.feed import Feed
 from hubel.data.preprocess import Preprocess
 from hubel.data.record import ArraySource
+from hubel.data.store import MemoryStore
 from hubel.engine.curvature import curvature
 from hubel.errors import ModelError
 from hubel.tasks.classify import Classify

@@ -15,23 +15,29 @@ Json = Annotated[bool, typer.Option("--json", help="Print one JSON object, nothi
 @app.command()
 def check(
     source: Annotated[str, typer.Argument(help="Folder, file or name of labelled images.")],
+    task: Annotated[str, typer.Option(help="classify or segment.")] = "classify",
+    classes: Annotated[
+        str | None, typer.Option(help="segment: file with the classes' names and colours.")
+    ] = None,
+    ignore: Annotated[
+        int | None, typer.Option(help="segment: the index of pixels without a label.")
+    ] = None,
     strict: Annotated[bool, typer.Option("--strict", help="Exit 1 on warnings too.")] = False,
     as_json: Json = False,
 ) -> None:
     """Decode every image and say what is wrong.
 
-    Broken files, copies, images in two parts, class counts, sizes.
+    Broken files, copies, images in two parts, class counts, sizes; of masks also labels that are
+    no class, and classes with few pixels.
 
     Exits 1 where something is wrong that must be mended before training.
     """
     from hubel import api
-    from hubel.data.check import full_check
-    from hubel.session import Stage
     from hubel.show import Display, print_table
 
     with Display(machine=as_json) as display:
-        opened = api.load_data(source, tell=display)
-        found = full_check(opened, progress=lambda n, of: display(Stage("decoding images", n, of)))
+        opened = api.load_data(source, display, task=task, classes=classes, ignore=ignore)
+        found = api.check_data(opened, display)
     if as_json:
         print(json.dumps(found.to_json()))
     else:

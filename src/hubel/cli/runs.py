@@ -17,7 +17,16 @@ Tta = Annotated[
     str,
     typer.Option(
         help="Views of each image to average: none, flip (where mirrored images stay what they "
-        "are: photos, not digits), ten-crop or dense (both with mirrors)."
+        "are: photos, not digits), ten-crop or dense (both with mirrors); of masks none, flip or "
+        "scales (0.75, 1 and 1.25, with mirrors)."
+    ),
+]
+Refine = Annotated[
+    str,
+    typer.Option(
+        metavar="WORD",
+        help="Of masks, what makes them follow the photo's edges: none; crf, with settings as in "
+        "crf:w1=4,alpha=50,beta=5,iterations=10; superpixels, as in superpixels:scale=200.",
     ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object, nothing else.")]
@@ -35,6 +44,7 @@ def evaluate(
     ] = None,
     device: Device = "auto",
     tta: Tta = "none",
+    refine: Refine = "none",
     as_json: Json = False,
 ) -> None:
     """Score a run on its parts, or on other data; of a group or several runs, their ensemble.
@@ -44,6 +54,7 @@ def evaluate(
       hubel evaluate runs/photos-compact-1 other-photos/ --tta flip
       hubel evaluate runs/photos-compact-seeds-1        the average of its members
       hubel evaluate runs/A runs/B other-photos/        the average of two
+      hubel evaluate runs/streets-unet_padded-1 --refine crf     masks, by a CRF's edges
     """
     from hubel.runs.files import finite
     from hubel.show import Display, scores_table
@@ -54,7 +65,8 @@ def evaluate(
         runs, rest = [*runs, *rest[:-1]], rest[-1:]
     source = rest[0] if rest else None
     with Display(machine=as_json) as display:
-        scores = take_up(runs).evaluate(source, device=device, tell=display, tta=tta)
+        loaded = take_up(runs)
+        scores = loaded.evaluate(source, device=device, tell=display, tta=tta, refine=refine)
     if as_json:
         record = {"run": run if len(runs) == 1 else runs, "source": source, "metrics": scores}
         print(json.dumps(finite(record)))
@@ -70,16 +82,39 @@ def predict(
         list[str], typer.Argument(help="Images, folders of images, or '*.png'; more runs first.")
     ],
     form: Annotated[str, typer.Option("--format", help="table, json or csv.")] = "table",
-    top: Annotated[int, typer.Option(help="Likeliest classes to name.", min=1)] = 3,
+    top: Annotated[int, typer.Option(help="Likeliest or largest classes to name.", min=1)] = 3,
     device: Device = "auto",
     tta: Tta = "none",
+    refine: Refine = "none",
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Of masks: the folder to write them to, as NAME.png in class colours."),
+    ] = None,
+    overlay: Annotated[
+        bool, typer.Option(help="With --out, the photo tinted by its mask too: NAME.overlay.jpg.")
+    ] = True,
 ) -> None:
-    """Name what is in images; with a group or several runs, by the average of them.
+    """Name what is in images, or label their pixels, as the run was trained to.
 
-    A file that cannot be read gets a line that says why, and the exit code is then 1.
+    With a group or several runs, by the average of them. A file that cannot be read gets a line
+    that says why, and the exit code is then 1.
+
+    \b
+      hubel predict runs/photos-compact-1 new.jpg 'more/*.png'
+      hubel predict runs/streets-unet_padded-1 photos/               shares of the classes
+      hubel predict runs/streets-unet_padded-1 photos/ --out masks/  and the masks themselves
+      hubel predict runs/streets-unet_padded-1 photos/ --out masks/ --tta flip --refine crf
+
+    Masks are indexed PNG: a pixel's value is its class, listed in masks/classes.txt, so that they
+    can be data again. Images of any size are labelled, large ones window by window.
     """
+    from hubel.deploy.door import labels_alone
+    from hubel.deploy.mask_files import MaskFolder
+    from hubel.deploy.mask_predictor import MaskPredictor
     from hubel.deploy.predictor import find_images
     from hubel.errors import OptionError, unknown
+    from hubel.session import Stage
+    from hubel.show import Display
     from hubel.together import take_up
 
     if form not in WRITERS:
@@ -87,9 +122,23 @@ def predict(
     runs, images = _peel([run, *files])
     if not images:
         raise OptionError(f"predict takes images after the runs, given {', '.join(runs)} alone")
-    predictor = take_up(runs).predictor(device, top, tta)
-    found = list(predictor.stream(find_images(images)))
-    WRITERS[form](found)
+    loaded = take_up(runs)
+    predictor = loaded.predictor(device, top, tta, refine)
+    paths = find_images(images)
+    found: list[Any]
+    if isinstance(predictor, MaskPredictor):
+        folder = MaskFolder(out, loaded.card, overlay) if out is not None else None
+        with Display() as display:
+
+            def told(doing: str, done: int, of: int) -> None:
+                display(Stage(doing, done, of))
+
+            found = list(predictor.stream(paths, folder, told=told))
+        MASK_WRITERS[form](found, top)
+    else:
+        labels_alone(predictor.classes, out=out)
+        found = list(predictor.stream(paths))
+        WRITERS[form](found)
     if any(answer.error for answer in found):
         raise typer.Exit(1)
 
@@ -211,7 +260,41 @@ def _as_csv(found: list[Any]) -> None:
         writer.writerow([a.file, a.label or "", confidence, a.error or ""])
 
 
+def _masks_as_table(found: list[Any], top: int) -> None:
+    from hubel.show import print_table
+
+    rows = []
+    for answer in found:
+        if answer.error:
+            rows.append([answer.file, "-", answer.error, "-"])
+        else:
+            shares = ", ".join(f"{name} {share:.1%}" for name, share in answer.largest[:top])
+            size = "{1} x {0}".format(*answer.size)
+            rows.append([answer.file, size, shares, answer.mask_file or "-"])
+    columns = ("file", "pixels", "shares of the pixels", "mask")
+    written = any(answer.mask_file for answer in found)
+    print_table(columns[: 3 + written], [row[: 3 + written] for row in rows])
+
+
+def _masks_as_json(found: list[Any], top: int) -> None:
+    _as_json(found)
+
+
+def _masks_as_csv(found: list[Any], top: int) -> None:
+    """A column per class: its share of the pixels."""
+    classes = next((list(answer.areas) for answer in found if not answer.error), [])
+    writer = csv.writer(sys.stdout)
+    writer.writerow(["file", "height", "width", *classes, "mask", "overlay", "error"])
+    for a in found:
+        shares = [f"{a.areas[name]:.6f}" if a.areas else "" for name in classes]
+        size = a.size or ("", "")
+        writer.writerow(
+            [a.file, *size, *shares, a.mask_file or "", a.overlay_file or "", a.error or ""]
+        )
+
+
 WRITERS = {"table": _as_table, "json": _as_json, "csv": _as_csv}
+MASK_WRITERS = {"table": _masks_as_table, "json": _masks_as_json, "csv": _masks_as_csv}
 
 
 def _percent(value: float | None) -> str | None:

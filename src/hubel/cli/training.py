@@ -13,7 +13,14 @@ RECIPE = "Default: the model's recipe."
 Source = Annotated[
     str, typer.Argument(help="Folder, file or name of labelled images.", show_default=True)
 ]
-Model = Annotated[str, typer.Option(help="A name ('hubel models') or file.py:function.")]
+Model = Annotated[
+    str | None,
+    typer.Option(
+        help="A name ('hubel models') or file.py:function. Default: compact; to segment, "
+        "unet_padded.",
+        show_default=False,
+    ),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object, nothing else.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but errors.")]
 
@@ -70,6 +77,30 @@ HeadEpochs = Annotated[
 BodyRate = Annotated[
     float | None, _text(help="The body's share of --lr. Default: 0.1 with --weights, else 1.")
 ]
+Task = Annotated[
+    str | None,
+    _text(help="classify or segment (a label for every pixel). Default: what the model is for."),
+]
+Body = Annotated[
+    str | None, _text(help="segment: the classifier whose layers the net begins by (resnet18).")
+]
+Options = Annotated[str | None, _text(help="What the model takes besides: width=16,norm=false.")]
+Loss = Annotated[
+    str | None, _text(help="segment: cross-entropy, dice, focal, or several, joined by commas.")
+]
+Balance = Annotated[
+    str | None,
+    _text(help="segment: weigh rare classes more: none, balanced or inverse-log. Default: none."),
+]
+Objects = Annotated[
+    str | None, _text(help="segment: the class whose connected pieces are objects (cell).")
+]
+Border = Annotated[
+    float | None, _text(help="segment: weight of pixels between objects, as U-Net's 10.")
+]
+Windows = Annotated[int | None, _text(help="segment: windows of each image in an epoch.")]
+Classes = Annotated[str | None, _text(help="segment: file with the classes' names and colours.")]
+Ignore = Annotated[int | None, _text(help="segment: the index of pixels without a label.")]
 Resize = Annotated[
     str | None, _text(help="progressive: small images first; mixed: any size. Default: none.")
 ]
@@ -81,11 +112,18 @@ Ema = Annotated[float | None, _text(help="Average the weights with this decay, a
 Patience = Annotated[int | None, _text(help="Stop after so many epochs without a gain.")]
 Augmentation = Annotated[
     str | None,
-    _text(help="flip,shift=4,rotate=10,scale=0.1,erase=8,jitter=0.2,mixup=0.2, or none. "
+    _text(help="flip,vflip,shift=4,rotate=10,scale=0.1,elastic=2,erase=8,jitter=0.2,mixup=0.2, "
+               "or none. "
                "Default: what suits the data."),
 ]  # fmt: skip
 Size = Annotated[str | None, _text(help="Pixels the net is fed: 64, or 48x64 (height x width).")]
-Fit = Annotated[str | None, _text(help="stretch, crop or pad to that size. Default: stretch.")]
+Fit = Annotated[
+    str | None,
+    _text(
+        help="stretch, crop or pad to that size; same: keep the scale, and segment windows of "
+        "that size. Default: stretch."
+    ),
+]
 Val = Annotated[float | None, _text(help="Share set apart for validation. Default: 0.1.")]
 Test = Annotated[float | None, _text(help="Share set apart for the test. Default: 0.1.")]
 Seed = Annotated[int | None, _text(help="Same seed, same weights, bit for bit. Default: 0.")]
@@ -121,7 +159,10 @@ MaxBroken = Annotated[
 
 def train(
     source: Source = "sample",
-    model: Model = "compact",
+    model: Model = None,
+    task: Task = None,
+    body: Body = None,
+    options: Options = None,
     weights: Weights = None,
     freeze: Freeze = None,
     head_epochs: HeadEpochs = None,
@@ -146,6 +187,13 @@ def train(
     final: Final = None,
     rates: Rates = None,
     smoothing: Smoothing = None,
+    loss: Loss = None,
+    balance: Balance = None,
+    objects: Objects = None,
+    border: Border = None,
+    windows: Windows = None,
+    classes: Classes = None,
+    ignore: Ignore = None,
     dropout: Dropout = None,
     clip: Clip = None,
     accumulate: Accumulate = None,
@@ -184,6 +232,7 @@ def train(
       hubel train photos/ --model efficientnet_lite0 --weights imagenet
       hubel train photos/ --seeds 5                mean, interval, ensemble
       hubel train photos/ --folds 5                cross-validation
+      hubel train street/ --task segment           images/ and masks/: a label for every pixel
     """
     from hubel.cli.words import plan_words
 
@@ -219,7 +268,8 @@ def resume(
 
 def tune_lr(
     source: Source = "sample",
-    model: Model = "compact",
+    model: Model = None,
+    task: Task = None,
     batch: Batch = None,
     optimiser: Optimiser = None,
     momentum: Momentum = None,

@@ -29,6 +29,15 @@ SCHEDULE = {
     "final": "final",
     "rates": "rates",
 }
+MASKS = {
+    "loss": "terms",
+    "balance": "balance",
+    "objects": "objects",
+    "border": "border",
+    "windows": "windows",
+    "classes": "classes",
+    "ignore": "ignore",
+}
 NOT_OF_THE_PLAN = {
     "source", "model", "out", "name", "steps", "seeds", "folds", "as_json", "quiet", "plan_words",
 }  # fmt: skip
@@ -44,6 +53,9 @@ def plan_words(flags: dict[str, Any]) -> dict[str, Any]:
     words: dict[str, Any] = {}
     optimiser = {key: given.pop(flag) for flag, key in OPTIMISER.items() if flag in given}
     schedule = {key: given.pop(flag) for flag, key in SCHEDULE.items() if flag in given}
+    masks = {key: given.pop(flag) for flag, key in MASKS.items() if flag in given}
+    if "terms" in masks:
+        masks["terms"] = tuple(word.strip() for word in masks["terms"].split(","))
     for key in ("milestones", "rates"):
         if key in schedule:
             schedule[key] = _numbers(key, schedule[key])
@@ -51,6 +63,8 @@ def plan_words(flags: dict[str, Any]) -> dict[str, Any]:
         from hubel.data.augment import Augment
 
         given["augment"] = Augment.parse(given["augment"])
+    if "options" in given:
+        given["options"] = _options(given["options"])
     if "size" in given:
         given["size"] = size_of(given["size"])
     if "fold" in given:
@@ -59,6 +73,8 @@ def plan_words(flags: dict[str, Any]) -> dict[str, Any]:
         words["optimiser"] = optimiser
     if schedule:
         words["schedule"] = schedule
+    if masks:
+        words["masks"] = masks
     return words | given
 
 
@@ -67,6 +83,28 @@ def _numbers(flag: str, text: str) -> tuple[float, ...]:
         return tuple(float(word) for word in text.split(","))
     except ValueError:
         raise OptionError(f"--{flag} takes numbers like 0.5,0.75, given {text!r}") from None
+
+
+def _options(text: str) -> dict[str, Any]:
+    """{"width": 16, "norm": False} of "width=16,norm=false"."""
+    found: dict[str, Any] = {}
+    for word in text.split(","):
+        name, equals, value = (piece.strip() for piece in word.partition("="))
+        if not (name and equals and value) or name in found:
+            raise OptionError(f"--options takes words like width=16,norm=false, given {text!r}")
+        found[name] = _value(value)
+    return found
+
+
+def _value(text: str) -> bool | int | float | str:
+    if text.lower() in ("true", "false"):
+        return text.lower() == "true"
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            continue
+    return text
 
 
 def _fold(text: str) -> tuple[int, int]:

@@ -15,11 +15,23 @@ import torch
 import torch.nn.functional as F
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from hubel.data.order import generator as seeded
+from hubel.data.warp import (
+    KNOTS,
+    Motion,
+    affine,
+    sampling_grid,
+    to_bytes,
+)
 from hubel.errors import OptionError, unknown
 
 # Rows of the table of chance, uniform in [0, 1): one column per image. Every augmentation owns its
 # rows, so switching one on leaves the draws of the others as they were.
-DRAWS = ("flip", "top", "left", "angle", "zoom", "y", "x", "brightness", "contrast", "saturation")
+ALWAYS = ("flip", "top", "left", "angle", "zoom", "y", "x", "brightness", "contrast", "saturation")
+BENDS = tuple(f"bend {number}" for number in range(2 * KNOTS * KNOTS))
+LATER = ("vflip", *BENDS)  # drawn only where one of them is on, from a generator of their own
+DRAWS = ALWAYS + LATER
+SMALLEST_DRAW = 2.0**-25  # stands for 0, whose normal quantile would be infinite
 LUMA = (0.299, 0.587, 0.114)  # BT.601, as Pillow's convert("L")
 
 
@@ -28,9 +40,12 @@ class Augment(BaseModel):
 
     Attributes:
         flip: left-right, with probability 1/2.
+        vflip: up-down, with probability 1/2.
         shift: pixels; each image moves by a whole number in -shift..shift, down and across.
         rotate: degrees; the angle is uniform in -rotate..rotate.
         scale: share; the size is multiplied by a number uniform in 1 - scale..1 + scale.
+        elastic: pixels; the standard deviation of random vectors at 3 x 3 points spread over the
+            image, between which it is bent smoothly (Ronneberger et al. 2015, U-Net: 10).
         erase: side in pixels of a square that is cut out, its centre on any pixel (Cutout,
             DeVries and Taylor 2017); the part beyond the border is lost.
         jitter: brightness, contrast and saturation are each multiplied by a number uniform in
@@ -41,9 +56,11 @@ class Augment(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     flip: bool = False
+    vflip: bool = False
     shift: int = Field(0, ge=0, le=1024)
     rotate: float = Field(0.0, ge=0, le=180)
     scale: float = Field(0.0, ge=0, lt=1)
+    elastic: float = Field(0.0, ge=0, le=100)
     erase: int = Field(0, ge=0, le=1024)
     jitter: float = Field(0.0, ge=0, le=1)
     mixup: float = Field(0.0, ge=0)
@@ -81,7 +98,7 @@ class Augment(BaseModel):
     def geometry_and_colour(
         self, images: torch.Tensor, generator: torch.Generator, fill: torch.Tensor
     ) -> torch.Tensor:
-        """Flip, shift, rotate and scale, then jitter, then erase: `moved` by `chances`.
+        """Flip, shift, rotate, scale and bend, then jitter, then erase: `moved` by `chances`.
 
         Args:
             images: uint8 (N, C, H, W), C = 1 or 3, any device; left unchanged.
@@ -93,19 +110,34 @@ class Augment(BaseModel):
         return self.moved(images, self.chances(len(images), generator), fill)
 
     def chances(self, count: int, generator: torch.Generator) -> torch.Tensor:
-        """What decides the fate of `count` images: float32 (len(DRAWS), count) in [0, 1)."""
-        return torch.rand(len(DRAWS), count, generator=generator)
+        """What decides the fate of `count` images: float32 (rows, count) in [0, 1), the rows those
+        of DRAWS, or its first ten where none of the later ones is on.
+
+        The later ones come from a generator that is seeded by what `generator` would give next:
+        it goes on as if they had not been drawn, and mixup sees the same chance with them as
+        without.
+        """
+        first = torch.rand(len(ALWAYS), count, generator=generator)
+        if not (self.vflip or self.elastic):
+            return first
+        ahead = int(torch.randint(2**62, (), generator=generator.clone_state()))
+        later = torch.rand(len(LATER), count, generator=seeded(ahead, "later draws"))
+        return torch.cat([first, later])
 
     @property
     def exact(self) -> bool:
         """Whether pixels are only moved, so that any number of images can be done together and
         come out the same to the last bit."""
-        return not (self.rotate or self.scale or self.jitter or self.mixup)
+        return not (self.warps or self.jitter or self.mixup)
+
+    @property
+    def warps(self) -> bool:
+        """Whether pixels come to lie between those of the source."""
+        return bool(self.rotate or self.scale or self.elastic)
 
     def _moves(self) -> bool:
-        return bool(
-            self.rotate or self.scale or self.flip or self.shift or self.jitter or self.erase
-        )
+        """Whether anything but mixup is on."""
+        return self != Augment(mixup=self.mixup)
 
     def moved(
         self, images: torch.Tensor, chances: torch.Tensor, fill: torch.Tensor
@@ -120,13 +152,23 @@ class Augment(BaseModel):
         Returns:
             uint8 (N, C, H, W); `images` itself where nothing is on.
         """
-        warps, moves = self.rotate or self.scale, self.flip or self.shift
-        draws = dict(zip(DRAWS, chances.to(images.device), strict=True))
+        draws = named(chances.to(images.device))
+        shade = fill.to(images.device).view(-1, 1, 1)
+        if self.warps:
+            images = self._warp(images, draws, shade)
+        elif self.flip or self.vflip or self.shift:
+            images = self._flip_and_shift(images, draws, shade)
+        return self.recoloured(images, draws, fill)
+
+    def recoloured(
+        self, images: torch.Tensor, draws: dict[str, torch.Tensor], fill: torch.Tensor
+    ) -> torch.Tensor:
+        """The part of `moved` that leaves every pixel in its place: jitter and erase.
+
+        Args:
+            draws: as `named` gives them, on the images' device.
+        """
         fill = fill.to(images.device).view(-1, 1, 1)
-        if warps:
-            images = self._warp(images, draws, fill)
-        elif moves:
-            images = self._flip_and_shift(images, draws, fill)
         if self.jitter:
             images = self._recolour(images, draws)
         if self.erase:
@@ -174,7 +216,10 @@ class Augment(BaseModel):
         across = torch.arange(W, device=images.device)
         if self.flip:
             across = torch.where(draws["flip"][:, None] < 0.5, across.flip(0), across)
-        rows = torch.arange(H, device=images.device) + self._steps(draws["top"])[:, None]
+        down = torch.arange(H, device=images.device)
+        if self.vflip:
+            down = torch.where(draws["vflip"][:, None] < 0.5, down.flip(0), down)
+        rows = down + self._steps(draws["top"])[:, None]
         columns = across + self._steps(draws["left"])[:, None]
         flat = rows[:, :, None] * padded.shape[-1] + columns[:, None, :]
         index = flat.view(N, 1, H * W).expand(N, C, H * W)
@@ -183,26 +228,38 @@ class Augment(BaseModel):
     def _warp(
         self, images: torch.Tensor, draws: dict[str, torch.Tensor], fill: torch.Tensor
     ) -> torch.Tensor:
-        """One bilinear grid sample that carries flip and shift along.
+        """One bilinear grid sample that carries flip and shift along (`data/warp.py`)."""
+        size, motion = (images.shape[-2], images.shape[-1]), self.motion(draws)
+        theta = affine(motion, size, size, self.steps(draws))
+        if motion.bend is None:  # to the last bit as it has always been
+            grid = F.affine_grid(theta, list(images.shape), align_corners=False)
+        else:
+            grid = sampling_grid(theta, motion.bend, size, size)
+        # Zeros come in from outside: with `fill` as the zero, `fill` comes in.
+        return to_bytes(F.grid_sample(images.float() - fill, grid, align_corners=False) + fill)
 
-        In pixels from the centre, output p shows input R(angle) F p / zoom + shift, where R
-        turns and F mirrors left-right.
-        """
-        height, width = images.shape[-2:]
+    def steps(self, draws: dict[str, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
+        """How far each image is shown from below and from the right: int64 (N,) each, pixels in
+        -shift..shift."""
+        return self._steps(draws["top"]) - self.shift, self._steps(draws["left"]) - self.shift
+
+    def mirrors(self, draws: dict[str, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
+        """Which images are flipped up-down, and which left-right: bool (N,) each."""
+        flips = draws["flip"] < (0.5 if self.flip else 0)
+        return (draws["vflip"] < 0.5 if self.vflip else torch.zeros_like(flips)), flips
+
+    def motion(self, draws: dict[str, torch.Tensor]) -> Motion:
+        """What the draws make of each image, shift and colour aside; on the draws' device."""
+        down, across = (torch.where(mirror, -1.0, 1.0) for mirror in self.mirrors(draws))
         angle = torch.deg2rad(self.rotate * _signed(draws["angle"]))
         zoom = 1 + self.scale * _signed(draws["zoom"])
-        mirror = torch.where(draws["flip"] < 0.5, -1.0, 1.0) if self.flip else 1.0
-        cos, sin = angle.cos() / zoom, angle.sin() / zoom
-        across = (self._steps(draws["left"]) - self.shift) * 2 / width
-        down = (self._steps(draws["top"]) - self.shift) * 2 / height
-        # affine_grid counts in half widths and half heights, hence the aspect ratios.
-        first = torch.stack([mirror * cos, -sin * height / width, across], dim=1)
-        second = torch.stack([mirror * sin * width / height, cos, down], dim=1)
-        theta = torch.stack([first, second], dim=1)
-        grid = F.affine_grid(theta, list(images.shape), align_corners=False)
-        # Zeros come in from outside: with `fill` as the zero, `fill` comes in.
-        warped = F.grid_sample(images.float() - fill, grid, align_corners=False) + fill
-        return _to_bytes(warped)
+        return Motion(angle, zoom, across, down, self._bend(draws) if self.elastic else None)
+
+    def _bend(self, draws: dict[str, torch.Tensor]) -> torch.Tensor:
+        """float32 (N, 2, 3, 3), normally distributed, pixels."""
+        uniform = torch.stack([draws[name] for name in BENDS], dim=1).clamp(min=SMALLEST_DRAW)
+        normal: torch.Tensor = torch.special.ndtri(uniform)
+        return self.elastic * normal.view(-1, 2, KNOTS, KNOTS)
 
     def _recolour(self, images: torch.Tensor, draws: dict[str, torch.Tensor]) -> torch.Tensor:
         """Contrast about the image's mean grey, then brightness, then saturation about each
@@ -216,7 +273,7 @@ class Augment(BaseModel):
         grey = (colour * luma).sum(1, keepdim=True) if colour.shape[1] == 3 else colour
         gain = brightness * contrast
         offset = brightness * (1 - contrast) * grey.mean((2, 3), keepdim=True)
-        return _to_bytes(
+        return to_bytes(
             torch.addcmul(gain * (1 - saturation) * grey + offset, colour, gain * saturation)
         )
 
@@ -246,8 +303,9 @@ def _signed(draw: torch.Tensor) -> torch.Tensor:
     return 2 * draw - 1
 
 
-def _to_bytes(images: torch.Tensor) -> torch.Tensor:
-    return images.round_().clamp_(0, 255).to(torch.uint8)
+def named(chances: torch.Tensor) -> dict[str, torch.Tensor]:
+    """A table of `Augment.chances` by what its rows are for: (count,) each."""
+    return dict(zip(DRAWS, chances, strict=False))  # the later ones may not have been drawn
 
 
 def _setting(word: str) -> tuple[str, Any]:
@@ -257,9 +315,9 @@ def _setting(word: str) -> tuple[str, Any]:
         raise OptionError("augmentation 'none' stands alone")
     if name not in Augment.model_fields:
         raise OptionError(unknown("augmentation", name, [*Augment.model_fields, "none"]))
-    if name == "flip":
+    if Augment.model_fields[name].annotation is bool:
         if equals:
-            raise OptionError(f"augmentation 'flip' takes no number, given {word.strip()!r}")
+            raise OptionError(f"augmentation {name!r} takes no number, given {word.strip()!r}")
         return name, True
     whole = Augment.model_fields[name].annotation is int
     try:

@@ -62,7 +62,7 @@ def _findings(source: Source, split: Split | None, seen: Survey, *, full: bool) 
         *_balance(source.classes, counts),
         *exact_copies(source, division, broken),
         *_flat(source, seen),
-        *_shapes(seen),
+        *mixed_shapes(seen),
     ]
     if seen.thumbnails is not None:
         found += near_copies(source, division, seen.thumbnails, broken)
@@ -73,7 +73,7 @@ def _findings(source: Source, split: Split | None, seen: Survey, *, full: bool) 
         broken=len(broken),
         classes=list(source.classes),
         counts=counts,
-        sizes=_sizes(seen),
+        sizes=size_table(seen),
     )
 
 
@@ -129,7 +129,7 @@ def _flat(source: Source, seen: Survey) -> Iterator[Finding]:
         yield Finding.listing("warning", "flat", text, rows, (source.ids[row] for row in rows))
 
 
-def _shapes(seen: Survey) -> Iterator[Finding]:
+def mixed_shapes(seen: Survey) -> Iterator[Finding]:
     """Mixed sizes and channels: training makes them equal, but it is good to know."""
     shapes = seen.shapes[seen.shapes[:, 0] > 0]
     sizes = np.unique(shapes[:, 1:], axis=0)
@@ -144,7 +144,8 @@ def _shapes(seen: Survey) -> Iterator[Finding]:
         yield Finding("note", "channels", text)
 
 
-def _sizes(seen: Survey) -> dict[str, Any]:
+def size_table(seen: Survey) -> dict[str, Any]:
+    """`Findings.sizes`."""
     shapes = seen.shapes[seen.shapes[:, 0] > 0]
     if not len(shapes):
         return {}

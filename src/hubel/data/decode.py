@@ -7,12 +7,15 @@ one `BrokenImage` that says why in words. Nothing here is shared between threads
 
 from __future__ import annotations
 
+import contextlib
 import string
+import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import lru_cache
 from io import BytesIO
 from pathlib import Path, PurePath
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +26,7 @@ from hubel.errors import BrokenImage
 # Pillow refuses images above twice its MAX_IMAGE_PIXELS; the same number here holds where a
 # program has switched that guard off.
 MAX_PIXELS = 178_956_970
+STRIP = 1 << 24  # pixels of a larger image that are converted at a time
 
 FORMATS = ("PNG", "JPEG", "MPO", "WEBP", "GIF", "BMP", "TIFF", "PPM", "AVIF", "JPEG2000")
 ALLOWED = "PNG, JPEG, WebP, GIF, BMP, TIFF, PPM, AVIF, JPEG 2000"
@@ -45,7 +49,11 @@ UPRIGHT = {
 
 
 def decode(
-    source: Path | bytes, where: str | None = None, *, largest: int | None = None
+    source: Path | bytes,
+    where: str | None = None,
+    *,
+    largest: int | None = None,
+    most: int | None = None,
 ) -> NDArray[np.uint8]:
     """The pixels of one image, upright, on white where it is transparent, first frame only.
 
@@ -57,20 +65,25 @@ def decode(
         where: how a message names the image; the path if None.
         largest: the greatest height or width, in pixels, that is needed. A JPEG is then decoded
             at 1/2, 1/4 or 1/8 of its size as long as both sides stay at least this long.
+        most: pixels that an image may have instead of the usual number. Decoding larger ones
+            takes 8 bytes a pixel (4 Pillow's own, 3 of the result), 12 where they are rotated;
+            TIFF and WebP stay at Pillow's limit.
 
     Returns:
         uint8 (C, H, W), C = 1 for grey and 3 for RGB; contiguous and writable.
 
     Raises:
         BrokenImage: the file is missing, empty, damaged, truncated, no image, of an unknown
-            format, or larger than 178,956,970 pixels.
+            format, or larger than 178,956,970 pixels, or `most`.
     """
-    with _opened(source, where) as picture:
+    with opened(source, where, most) as picture:
         if largest is not None:
             picture.draft(None, (largest, largest))
         picture.load()
-        orientation = _orientation(picture)
+        orientation = orientation_of(picture)
         upright = picture.transpose(UPRIGHT[orientation]) if orientation in UPRIGHT else picture
+        if upright.width * upright.height > MAX_PIXELS:
+            return _by_strips(upright, picture.format)
         pixels = _pixels(upright, picture.format)
     if pixels.ndim == 2:
         return pixels[None]
@@ -82,9 +95,9 @@ def size_of(path: Path, where: str | None = None) -> tuple[int, int, int]:
 
     Raises `BrokenImage` where the header cannot be read.
     """
-    with _opened(path, where) as picture:
+    with opened(path, where) as picture:
         width, height = picture.size
-        if _orientation(picture) in (5, 6, 7, 8) and picture.format != "TIFF":
+        if orientation_of(picture) in (5, 6, 7, 8) and picture.format != "TIFF":
             width, height = height, width  # Pillow has turned a TIFF's size already
         return (1 if _is_grey(picture.mode) else 3), height, width
 
@@ -95,13 +108,15 @@ def is_image_name(name: str) -> bool:
 
 
 @contextmanager
-def _opened(source: Path | bytes, where: str | None) -> Iterator[Image.Image]:
+def opened(
+    source: Path | bytes, where: str | None, most: int | None = None
+) -> Iterator[Image.Image]:
     """The image with its header read; all that fails inside the block becomes `BrokenImage`."""
     name = where or ("image" if isinstance(source, bytes) else str(source))
     stream = BytesIO(source) if isinstance(source, bytes) else source
     try:
-        with Image.open(stream, formats=_formats()) as picture:
-            _check_size(picture)
+        with _open(stream, most or MAX_PIXELS) as picture:
+            _check_size(picture, most or MAX_PIXELS)
             yield picture
     except UnidentifiedImageError:
         raise BrokenImage(name, _why_unknown(source)) from None
@@ -117,13 +132,30 @@ def _formats() -> tuple[str, ...]:
     return tuple(name for name in FORMATS if name in Image.OPEN)
 
 
-def _check_size(picture: Image.Image) -> None:
+def _open(stream: BytesIO | Path, most: int) -> Image.Image:
+    """Pillow's `open`; for more pixels than it allows, the same without its guard, which is one
+    number for the whole program."""
+    if most <= MAX_PIXELS:
+        return Image.open(stream, formats=_formats())
+    head = _head(stream) if isinstance(stream, Path) else stream.getvalue()[:512]
+    for name in _formats():
+        plugin: tuple[Any, Any] = Image.OPEN[name]
+        factory, accept = plugin  # paths are taken too, whatever the stubs say
+        known = accept is None or accept(head)
+        if known and not isinstance(known, str):  # a string says why this Pillow cannot read it
+            with contextlib.suppress(SyntaxError, IndexError, TypeError, struct.error):
+                picture: Image.Image = factory(stream, "")
+                return picture
+    raise UnidentifiedImageError
+
+
+def _check_size(picture: Image.Image, most: int) -> None:
     width, height = picture.size
-    if width * height > MAX_PIXELS:
-        raise ValueError(f"{width} x {height} pixels, at most {MAX_PIXELS:,} are decoded")
+    if width * height > most:
+        raise ValueError(f"{width} x {height} pixels, at most {most:,} are decoded")
 
 
-def _orientation(picture: Image.Image) -> int:
+def orientation_of(picture: Image.Image) -> int:
     """EXIF orientation, 1 (upright) to 8; 1 where the tag is absent or unreadable."""
     if picture.format == "PNG" and "exif" not in picture.info:
         return 1  # asking would decode the whole image
@@ -149,6 +181,18 @@ def _pixels(picture: Image.Image, file_format: str | None) -> NDArray[np.uint8]:
     if picture.has_transparency_data:
         return _on_white(np.asarray(picture.convert("LA" if _is_grey(mode) else "RGBA")))
     return np.array(picture.convert("L" if _is_grey(mode) else "RGB"))
+
+
+def _by_strips(picture: Image.Image, file_format: str | None) -> NDArray[np.uint8]:
+    """uint8 (C, H, W) of an upright picture too large to be copied whole a few times over."""
+    width, height = picture.size
+    found = np.empty((1 if _is_grey(picture.mode) else 3, height, width), np.uint8)
+    rows = max(1, STRIP // width)
+    for top in range(0, height, rows):
+        strip = picture.crop((0, top, width, min(top + rows, height)))
+        pixels = np.atleast_3d(_pixels(strip, file_format))
+        found[:, top : top + rows] = pixels.transpose(2, 0, 1)
+    return found
 
 
 def _from_sixteen_bits(values: NDArray[np.integer]) -> NDArray[np.uint8]:

@@ -19,7 +19,7 @@ class Finding:
         level: "error": an image or a class that cannot be used as it is; "warning": scores or
             training may mislead; "note": good to know.
         code: which check found it: broken, no-training, absent, small, imbalance, labels, leak,
-            near-leak, copies, near-copies, flat, sizes, channels.
+            near-leak, copies, near-copies, flat, sizes, channels; of masks also rare, unlabelled.
         text: one plain sentence, without its full stop.
         rows: the images meant, at most 1,000.
         names: one line per case, such as "train/00012 = test/00345"; at most 1,000.

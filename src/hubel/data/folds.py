@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hubel.data.record import Sample, Source
-from hubel.data.split import Split, make_split
+from hubel.data.split import Split, make_split, strata
 from hubel.errors import DataError
 
 
@@ -74,6 +74,7 @@ class _Rows(Source):
     def __init__(self, source: Source, rows: NDArray[np.int64]) -> None:
         self.source, self.kept = source, rows
         self.name, self.origin, self.classes = source.name, source.origin, source.classes
+        self.kind = source.kind
         self.targets, self.parts = source.targets[rows], source.parts[rows]
         self.ids = [source.ids[row] for row in rows.tolist()]
 
@@ -108,7 +109,8 @@ def _require_enough(source: Source, numbers: NDArray[np.int64], folds: int, need
     pool = np.flatnonzero(numbers)
     _, first = np.unique(source.hashes()[pool], return_index=True)
     rows = pool[first]
-    counts = np.zeros((folds, len(source.classes)), np.int64)
+    named = strata(source)
+    counts = np.zeros((folds, len(named)), np.int64)
     np.add.at(counts, (numbers[rows] - 1, source.targets[rows]), 1)
     left = (counts.sum(axis=0) - counts).min(axis=0)
     few = np.flatnonzero(left < need).tolist()
@@ -116,7 +118,7 @@ def _require_enough(source: Source, numbers: NDArray[np.int64], folds: int, need
         has, others = int(counts[:, few[0]].sum()), len(few) - 1
         also = f" (and {others} more such)" if others else ""
         raise DataError(
-            f"class {source.classes[few[0]]!r} has {has} different "
+            f"{named[few[0]]} has {has} different "
             f"{'image' if has == 1 else 'images'}{also}: with {folds} folds "
             f"{left[few[0]]} would be left to learn from, {need} or more are needed"
         )

@@ -8,12 +8,15 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from numpy.typing import NDArray
 from PIL import Image
 
+from hubel.data.decode import MAX_PIXELS
+from hubel.data.masks.record import IGNORE
 from hubel.errors import OptionError, unknown
 
-Fit = Literal["stretch", "crop", "pad"]
+Fit = Literal["stretch", "crop", "pad", "same"]
 Filter = Literal["bilinear", "bicubic"]
 RESAMPLING = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
 
@@ -24,10 +27,11 @@ class Preprocess:
 
     Attributes:
         channels: 1 or 3. Grey becomes RGB by repetition, RGB becomes grey by BT.601 luma.
-        height, width: pixels the model is fed.
+        height, width: pixels the model is fed; of `same`: the window that it learns from.
         fit: how an image of another shape gets there. `stretch` ignores the aspect ratio;
             `crop` scales the short side and cuts the centre; `pad` scales the long side and
-            fills with the mean.
+            fills with the mean; `same` leaves every pixel as it is (masks alone: the nets that
+            label pixels take any size).
         mean, std: per channel, in units of full scale (0..1).
         kept: of `crop`: the share of the short side that is kept; 0.875 is 224 of 256.
         filter: how pixels are made on the way.
@@ -61,18 +65,59 @@ class Preprocess:
     @property
     def enough(self) -> int:
         """Pixels of the longest side that a photo need be decoded to: four times what is kept, so
-        that neither `crop` of a long picture nor the last resizing loses anything that shows."""
+        that neither `crop` of a long picture nor the last resizing loses anything that shows;
+        all of them for `same`."""
+        if self.fit == "same":
+            return MAX_PIXELS
         return round(4 * max(self.height, self.width) / self.kept)
 
+    def target(self, height: int, width: int) -> tuple[int, int]:
+        """The size that an image of this one comes to."""
+        return (height, width) if self.fit == "same" else (self.height, self.width)
+
     def image(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """uint8 (c, h, w) of any size to uint8 (channels, height, width)."""
-        if image.shape == (self.channels, self.height, self.width) and self.kept == 1:
+        """uint8 (c, h, w) of any size to uint8 (channels, height, width); `same` keeps h x w."""
+        height, width = self.target(image.shape[1], image.shape[2])
+        if image.shape == (self.channels, height, width) and self.kept == 1:
             return image
         picture = _to_pillow(image, self.channels)
-        if picture.size != (self.width, self.height) or self.kept < 1:
+        if picture.size != (width, height) or self.kept < 1:
             picture = self._resize(picture)
         array = np.asarray(picture, dtype=np.uint8)
         return array[None] if array.ndim == 2 else np.ascontiguousarray(array.transpose(2, 0, 1))
+
+    def mask(self, mask: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """Labels uint8 (h, w) brought to where `image` brings their pixels: uint8 (height, width);
+        `same` keeps h x w. Each takes the label of the pixel its centre falls in; IGNORE where
+        `pad` fills. Raises `OptionError` for fit `crop`."""
+        self.check_masks()
+        target = self.target(*mask.shape)
+        if mask.shape == target:
+            return mask
+        (height, width), (top, left) = self._inside(*mask.shape)
+        scaled = Image.fromarray(mask).resize((width, height), Image.Resampling.NEAREST)
+        found = np.full(target, IGNORE, np.uint8)
+        found[top : top + height, left : left + width] = np.asarray(scaled)
+        return found
+
+    def restore(self, maps: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
+        """The way back, for what the net says of each pixel: float (N, K, h, w), as prepared, to
+        (N, K, H, W), `size` being the image's (H, W). Padding is cut off, the rest interpolated
+        bilinearly; `same` changes nothing. Raises `OptionError` for fit `crop`."""
+        self.check_masks()
+        if tuple(maps.shape[-2:]) == tuple(size):
+            return maps
+        (height, width), (top, left) = self._inside(*size)
+        inside = maps[:, :, top : top + height, left : left + width]
+        return F.interpolate(inside, size, mode="bilinear", align_corners=False)
+
+    def check_masks(self) -> None:
+        """Raises `OptionError` where masks cannot go with the images: for fit `crop`."""
+        if self.fit == "crop":
+            raise OptionError(
+                "fit 'crop' cuts borders off, whose pixels would get no label. allowed for masks: "
+                "same, stretch, pad"
+            )
 
     def normalise(self, images: torch.Tensor) -> torch.Tensor:
         """uint8 (N, C, H, W) to float32 (x / 255 - mean) / std, on the images' device."""
@@ -91,6 +136,15 @@ class Preprocess:
     def from_json(cls, record: dict[str, Any]) -> Preprocess:
         return cls(**{**record, "mean": tuple(record["mean"]), "std": tuple(record["std"])})
 
+    def _inside(self, height: int, width: int) -> tuple[tuple[int, int], tuple[int, int]]:
+        """Height and width, top and left, of what an image of this size becomes: all that the
+        model is fed but for the padding."""
+        if self.fit != "pad":
+            return self.target(height, width), (0, 0)
+        scale = min(self.width / width, self.height / height)
+        size = max(1, round(height * scale)), max(1, round(width * scale))
+        return size, ((self.height - size[0]) // 2, (self.width - size[1]) // 2)
+
     def _resize(self, picture: Image.Image) -> Image.Image:
         how = RESAMPLING[self.filter]
         width, height = picture.size
@@ -98,17 +152,16 @@ class Preprocess:
         same_shape = width * self.height == height * self.width
         if self.fit == "stretch" or (same_shape and self.kept == 1):
             return picture.resize(target, how)
-        scales = (self.width / width, self.height / height)
         if self.fit == "crop":  # only what is kept is scaled: a long strip would fill the memory
-            scale = max(scales) / self.kept
+            scale = max(self.width / width, self.height / height) / self.kept
             kept = (self.width / scale, self.height / scale)
             left, top = max(0.0, (width - kept[0]) / 2), max(0.0, (height - kept[1]) / 2)
             return picture.resize(target, how, (left, top, left + kept[0], top + kept[1]))
-        size = (max(1, round(width * min(scales))), max(1, round(height * min(scales))))
-        scaled = picture.resize(size, how)
+        (inner_height, inner_width), (top, left) = self._inside(height, width)
+        scaled = picture.resize((inner_width, inner_height), how)
         fill = tuple(round(255 * m) for m in self.mean)
         canvas = Image.new(picture.mode, target, fill if self.channels == 3 else fill[0])
-        canvas.paste(scaled, ((self.width - size[0]) // 2, (self.height - size[1]) // 2))
+        canvas.paste(scaled, (left, top))
         return canvas
 
 

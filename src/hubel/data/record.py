@@ -57,6 +57,7 @@ class Source(ABC):
     part an image belongs to (train, val, test), `parts` repeats it; elsewhere it holds "".
 
     Attributes:
+        kind: what a target is: "labels" (a class index), "masks" (a class index per pixel).
         name: short, fit for a run's name ("fashion-mnist", "photos").
         origin: where the images came from, in words a person can act on (a path, a package).
         classes: class names; a target is an index into them.
@@ -67,6 +68,7 @@ class Source(ABC):
         notice: one line that the user must see (a fallback was taken), else None.
     """
 
+    kind: str = "labels"
     name: str
     origin: str
     classes: tuple[str, ...]

@@ -113,7 +113,7 @@ def make_split(
         test = 0.0
     groups = _Groups.of(source, pool)
     if (val or test) and not (len(given["val"]) or len(given["test"])):
-        _require_two(groups, source.classes)
+        _require_two(groups, strata(source))
     numbers = _cut(groups, min(val, most_val / len(pool)), test, seed)[groups.of_row]
     return Split(
         train=pool[numbers == 0],
@@ -143,7 +143,7 @@ class _Groups:
 
     @classmethod
     def of(cls, source: Source, pool: NDArray[np.int64]) -> _Groups:
-        classes = len(source.classes)
+        classes = len(strata(source))
         targets, hashes = source.targets[pool], source.hashes()[pool]
         order = np.lexsort((targets, hashes))
         targets, hashes = targets[order], hashes[order]
@@ -208,15 +208,22 @@ def _take(sizes: NDArray[np.int64], quota: int, most: int) -> NDArray[np.bool_]:
     return taken
 
 
-def _require_two(groups: _Groups, classes: tuple[str, ...]) -> None:
+def strata(source: Source) -> tuple[str, ...]:
+    """What a cut keeps in proportion, as messages name it: the classes; of masks, the whole."""
+    if source.kind == "masks":
+        return (source.name,)
+    return tuple(f"class {name!r}" for name in source.classes)
+
+
+def _require_two(groups: _Groups, strata: tuple[str, ...]) -> None:
     few = np.flatnonzero(groups.different < 2).tolist()
     if not few:
         return
-    name, images = classes[few[0]], groups.rows_of_class[few[0]]
+    name, images = strata[few[0]], groups.rows_of_class[few[0]]
     has = "1 image" if images == 1 else f"{images} images{', all equal' if images else ''}"
     others = f" (and {len(few) - 1} more such)" if len(few) > 1 else ""
     raise DataError(
-        f"class {name!r} has {has}{others}: it needs 2 different ones to be both trained and tested"
+        f"{name} has {has}{others}: it needs 2 different ones to be both trained and tested"
     )
 
 

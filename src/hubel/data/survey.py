@@ -82,7 +82,7 @@ def survey(source: Source, progress: Progress | None = None) -> Survey:
     """Decode every image once, in one thread per core. `progress` hears (done, all)."""
     found = Survey.blank(len(source))
     found.thumbnails = np.zeros((len(source), SIDE, SIDE), np.uint8)
-    for done, (row, seen) in enumerate(_in_threads(lambda row: _see(source, row), len(source)), 1):
+    for done, (row, seen) in enumerate(in_threads(lambda row: _see(source, row), len(source)), 1):
         if isinstance(seen, BrokenImage):
             found.broken[row] = seen.reason
         else:
@@ -101,7 +101,7 @@ def _read_headers(source: FileSource, found: Survey) -> None:
         except BrokenImage as error:
             return error
 
-    for position, seen in _in_threads(read, len(rows)):
+    for position, seen in in_threads(read, len(rows)):
         row = int(rows[position])
         if isinstance(seen, BrokenImage):
             found.broken[row] = seen.reason
@@ -130,7 +130,7 @@ def _see(source: Source, row: int) -> Seen | BrokenImage:
     return shape, bool((image == image[:, :1, :1]).all()), thumbnail(image)
 
 
-def _in_threads(work: Callable[[int], T], count: int) -> Iterator[tuple[int, T]]:
+def in_threads(work: Callable[[int], T], count: int) -> Iterator[tuple[int, T]]:
     """(position, work(position)) in order, a chunk of positions to a thread at a time."""
 
     def chunk(start: int) -> list[T]:

@@ -21,9 +21,9 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from hubel import api
-from hubel.assemble import Data
 from hubel.data.augment import Augment
 from hubel.errors import OptionError
+from hubel.kinds.kind import Data
 from hubel.models.resnet import SMALL_DEPTHS
 from hubel.runs.files import replacing, write_json
 from hubel.runs.log import read_log

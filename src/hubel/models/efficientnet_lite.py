@@ -48,7 +48,8 @@ class SameConv2d(nn.Conv2d):
 
     def _border(self, length: int, axis: int) -> int:
         """Pixels to add along an axis."""
-        kernel, stride = self.kernel_size[axis], self.stride[axis]
+        kernel = self.dilation[axis] * (self.kernel_size[axis] - 1) + 1
+        stride = self.stride[axis]
         return max((math.ceil(length / stride) - 1) * stride + kernel - length, 0)
 
 

@@ -1,4 +1,8 @@
-"""A classifier's head: the last layer with weights, the one that has a row for every class."""
+"""A net's head: the last layer with weights, the one that has a row for every class.
+
+A net with several such layers registers them together at its end and names the first of them in
+an attribute `head`.
+"""
 
 from __future__ import annotations
 
@@ -8,10 +12,14 @@ from hubel.errors import ModelError
 
 
 def head_of(model: nn.Module) -> str:
-    """The path of the last fully connected or convolutional layer, in the order of registration.
+    """The path of the last fully connected or convolutional layer, in the order of registration;
+    or of the layer that the net itself calls its `head`.
 
     Raises `ModelError` where there is none.
     """
+    own = getattr(model, "head", None)
+    if isinstance(own, str):
+        return own
     last: str | None = None
     for name, module in model.named_modules():
         if isinstance(module, nn.Conv2d | nn.Linear):
@@ -31,7 +39,11 @@ def head_keys(model: nn.Module) -> tuple[str, ...]:
 
 
 def body_of(model: nn.Module) -> set[int]:
-    """The ids of all parameters but the head's and what follows it."""
+    """The ids of all parameters but the head's and what follows it; of a net that begins by a
+    classifier's layers (its `body`, a module), the ids of those."""
+    body = getattr(model, "body", None)
+    if isinstance(body, nn.Module):
+        return {id(p) for p in body.parameters()}
     keys = head_keys(model)
     named = dict(model.named_parameters(remove_duplicate=False))
     head = {id(named[key]) for key in keys if key in named}

@@ -17,6 +17,7 @@ class Entry:
         smallest: the smallest image it takes, (H, W).
         usual: the images it was made for, (C, H, W).
         classes: how many classes it was made for.
+        task: what it answers: "classify", logits (N, classes); "segment", (N, classes, H, W).
     """
 
     name: str
@@ -27,6 +28,7 @@ class Entry:
     smallest: tuple[int, int]
     usual: tuple[int, int, int]
     classes: int = 10
+    task: str = "classify"
 
 
 def table(entries: Iterable[Entry]) -> dict[str, Entry]:
@@ -53,6 +55,20 @@ def _imagenet(
     return Entry(name, f"{file}:{name}", year, paper, summary, (smallest,) * 2, usual, 1000)
 
 
+def _segment(
+    name: str,
+    file: str,
+    year: int,
+    paper: str,
+    summary: str,
+    usual: tuple[int, int, int],
+    classes: int,
+) -> Entry:
+    """A net that answers for every pixel of images of any size."""
+    make = f"{file}:{name}"
+    return Entry(name, make, year, paper, summary, (1, 1), usual, classes, "segment")
+
+
 LENET = "LeCun et al., Gradient-based learning applied to document recognition"
 ALEXNET = "Krizhevsky et al., ImageNet classification with deep convolutional neural networks"
 TRICK = "Krizhevsky, One weird trick for parallelizing convolutional neural networks"
@@ -61,6 +77,17 @@ GOOGLENET = "Szegedy et al., Going deeper with convolutions"
 RESNET = "He et al., Deep residual learning for image recognition"
 EFFICIENT = "Tan and Le, EfficientNet: rethinking model scaling for convolutional neural networks"
 MOBILE = "Sandler et al., MobileNetV2: inverted residuals and linear bottlenecks"
+FULLY = "Long et al., Fully convolutional networks for semantic segmentation"
+UNET = "Ronneberger et al., U-Net: convolutional networks for biomedical image segmentation"
+DECONV = "Noh et al., Learning deconvolution network for semantic segmentation"
+DEEPLAB = (
+    "Chen et al., Semantic image segmentation with deep convolutional nets and fully connected CRFs"
+)
+MEMBRANES = (
+    "Ciresan et al., Deep neural networks segment neuronal membranes in electron microscopy images"
+)
+SCALES = "Farabet et al., Learning hierarchical features for scene labeling"
+ROUNDS = "Pinheiro and Collobert, Recurrent convolutional neural networks for scene labeling"
 
 SMALL_RESIDUAL = {
     "resnet": "{depth} layers with parameter-free shortcuts, the paper's form for CIFAR-10",
@@ -73,6 +100,7 @@ LARGE_RESIDUAL = {
     101: "bottlenecks, 23 in the third stage",
     152: "bottlenecks, 8 and 36 in the middle stages",
 }
+SKIPS = {32: "32 times at once", 16: "with those of pool4", 8: "with those of pool4 and pool3"}
 
 MODELS = table(
     [
@@ -86,12 +114,30 @@ MODELS = table(
             "five 3x3 convolutions with batch norm: much accuracy for little CPU time",
             smallest=(4, 4), usual=(1, 28, 28),
         ),
+        _segment(
+            "deconvnet", "deconvnet", 2015, DECONV,
+            "VGG-16 and its mirror image: unpooling by switches, transposed convolutions",
+            (3, 224, 224), 21,
+        ),
+        _segment(
+            "deeplab_v1", "deeplab", 2015, DEEPLAB,
+            "VGG-16 with holes: scores at every eighth pixel from a large field of view",
+            (3, 321, 321), 21,
+        ),
         *(
             _imagenet(
                 f"efficientnet_lite{n}", "efficientnet_lite", 2020, EFFICIENT,
                 f"EfficientNet-Lite{n}: accurate for its few multiply-adds", 1, side,
             )
             for n, side in enumerate((224, 240, 260))
+        ),
+        *(
+            _segment(
+                f"fcn{stride}s", "fcn", 2015, FULLY,
+                f"VGG-16 made fully convolutional: its scores enlarged {summary}",
+                (3, 500, 500), 21,
+            )
+            for stride, summary in SKIPS.items()
         ),
         _imagenet(
             "googlenet", "googlenet", 2014, GOOGLENET,
@@ -122,9 +168,17 @@ MODELS = table(
             "mobilenet_v2", "mobilenet", 2018, MOBILE,
             "inverted residuals of depthwise convolutions, for phones",
         ),
+        _segment(
+            "multiscale", "multiscale", 2013, SCALES,
+            "the same 7x7 convolutions on three scales of the image, joined", (3, 240, 320), 8,
+        ),
         Entry(
             "net32", "lenet:net32", 1998, "LeNet-5's layers, as the lectures take them to CIFAR-10",
             "LeNet-5 for 32x32 colour images", smallest=(16, 16), usual=(3, 32, 32),
+        ),
+        _segment(
+            "recurrent", "recurrent", 2014, ROUNDS,
+            "a small net fed with its own answer, each round at a coarser scale", (3, 240, 320), 8,
         ),
         *(
             _imagenet(
@@ -145,11 +199,25 @@ MODELS = table(
             for depth in (20, 32, 44, 56, 110)
             for kind, summary in SMALL_RESIDUAL.items()
         ),
+        _segment(
+            "sliding_window", "sliding_window", 2012, MEMBRANES,
+            "a classifier of windows, moved over every pixel", (1, 128, 128), 2,
+        ),
         Entry(
             "softmax", "softmax:softmax", 1990,
             "Bridle, Probabilistic interpretation of feedforward classification networks",
             "one fully connected layer: a template per class",
             smallest=(1, 1), usual=(1, 28, 28),
+        ),
+        _segment(
+            "unet", "unet", 2015, UNET,
+            "the U-Net as printed: convolutions without padding, mirrored surroundings",
+            (1, 388, 388), 2,
+        ),
+        _segment(
+            "unet_padded", "unet", 2015, UNET,
+            "the U-Net in common use: padded, batch norm, any classifier as its way down",
+            (3, 256, 256), 2,
         ),
         *(
             _imagenet(

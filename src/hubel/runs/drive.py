@@ -18,7 +18,7 @@ from hubel.errors import TrainingError
 from hubel.runs.log import Log
 from hubel.runs.run import Run
 from hubel.runs.weights import save_tensors
-from hubel.tasks.classify import Classify
+from hubel.tasks.task import Task
 from hubel.training.distribute import Crew
 from hubel.training.fit import Diverged, Epoch, Feeds, Step, fit
 from hubel.training.plan import Plan
@@ -35,7 +35,7 @@ class Interrupted(TrainingError):
 def drive(
     run: Run | None,
     state: State,
-    task: Classify,
+    task: Task,
     feeds: Feeds,
     plan: Plan,
     choice: Choice,

@@ -15,6 +15,7 @@ from typing import Any, Literal
 from hubel.errors import RunError
 from hubel.runs.environment import environment
 from hubel.runs.files import read_json, write_json
+from hubel.runs.headline import headline
 from hubel.runs.run import Run
 
 FILE = "group.json"
@@ -167,5 +168,5 @@ def _line(group: Group) -> dict[str, Any]:
     results = record.get("results")
     if not results:
         return line
-    score = results["intervals"]["accuracy"]["mean"]
+    score = results["intervals"][headline(results["intervals"])]["mean"]
     return line | {results["part"]: score, "status": "finished"}

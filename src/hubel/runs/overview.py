@@ -7,11 +7,13 @@ from typing import Any
 
 from hubel.errors import RunError
 from hubel.runs.files import read_json
+from hubel.runs.headline import HEADLINES, headline, headline_score
 from hubel.runs.log import read_log
 from hubel.runs.run import Config, Run, list_runs
 
 BARS = "▁▂▃▄▅▆▇█"
-SCORES = ("accuracy", "loss")
+SCORES = ("miou", "pixel_accuracy", "accuracy", "loss")
+NAMES = {**HEADLINES, "pixel_accuracy": "pixel accuracy"}
 
 
 def overview(out: Path) -> list[dict[str, Any]]:
@@ -51,15 +53,21 @@ def _line(run: Run) -> dict[str, Any]:
         "data": config.source["name"],
         "model": config.plan.model,
         "epochs": f"{len(epochs)}/{config.plan.epochs}",
-        "val": scores.get("val", {}).get("accuracy") if run.finished else _best(epochs),
-        "test": scores.get("test", {}).get("accuracy"),
+        "val": headline_score(scores.get("val")) if run.finished else _best(epochs),
+        "test": headline_score(scores.get("test")),
         "status": run.results()["stopped"] if run.finished else "stopped: 'hubel resume'",
         "started": started.replace("T", " ")[:16],
     }
 
 
 def _best(epochs: list[dict[str, Any]]) -> float | None:
-    return max((e["val"]["accuracy"] for e in epochs if e.get("val")), default=None)
+    return max(_by_epoch(epochs), default=None)
+
+
+def _by_epoch(epochs: list[dict[str, Any]]) -> list[float]:
+    """The headline's score on the validation part; epochs without one are left out."""
+    found = [headline_score(epoch.get("val")) for epoch in epochs]
+    return [score for score in found if score is not None]
 
 
 def _flat(config: Config) -> dict[str, Any]:
@@ -81,11 +89,14 @@ def _outcomes(runs: list[Run]) -> list[dict[str, Any]]:
             values = [r["metrics"].get(part, {}).get(score) for r in results]
             if any(value is not None for value in values):
                 shown = [_shown(score, value) for value in values]
-                rows.append({"what": f"{part} {score}", "values": shown})
+                rows.append({"what": f"{part} {NAMES.get(score, score)}", "values": shown})
     seconds = [r.get("seconds") for r in results]
     rows.append({"what": "seconds", "values": [None if s is None else round(s) for s in seconds]})
-    curves = [sparkline(_curve(run)) for run in runs]
-    return [*rows, {"what": "val accuracy by epoch", "values": curves}]
+    curves = [_curve(run) for run in runs]
+    names = {name for name, values in curves if values}
+    what = names.pop() if len(names) == 1 else "score"
+    shown = [sparkline(values) for _, values in curves]
+    return [*rows, {"what": f"val {what} by epoch", "values": shown}]
 
 
 def _shown(score: str, value: float | None) -> str | None:
@@ -94,7 +105,9 @@ def _shown(score: str, value: float | None) -> str | None:
     return f"{value:.4f}" if score == "loss" else f"{value:.2%}"
 
 
-def _curve(run: Run) -> list[float]:
+def _curve(run: Run) -> tuple[str, list[float]]:
+    """The headline's name and its score on the validation part, epoch by epoch."""
     epochs = [record for record in read_log(run.folder) if record["kind"] == "epoch"]
-    found = [epoch["val"]["accuracy"] for epoch in epochs if epoch.get("val")]
-    return found[:: max(1, len(found) // 30)]
+    found = _by_epoch(epochs)
+    name = next((headline(epoch["val"]) for epoch in epochs if epoch.get("val")), "accuracy")
+    return NAMES[name], found[:: max(1, len(found) // 30)]

@@ -33,12 +33,16 @@ class Card:
         classes: their names, in the order of the net's answers.
         preprocess: what the net is to be fed.
         origin: what the weights began from, where they are not hubel's own from the first step.
+        task: what the answers are: "classify" or "segment".
+        colours: of masks: each class's, (r, g, b) of 0..255.
     """
 
     architecture: Architecture | None
     classes: tuple[str, ...]
     preprocess: Preprocess
     origin: dict[str, Any] | None = None
+    task: str = "classify"
+    colours: tuple[tuple[int, int, int], ...] | None = None
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -47,6 +51,8 @@ class Card:
             "classes": list(self.classes),
             "preprocess": self.preprocess.to_json(),
             "origin": self.origin,
+            "task": self.task,
+            "colours": self.colours and [list(colour) for colour in self.colours],
         }
 
     @classmethod
@@ -60,7 +66,19 @@ class Card:
             tuple(classes),
             Preprocess.from_json(record["preprocess"]),
             record.get("origin"),
+            record.get("task", "classify"),
+            _colours(record.get("colours"), len(classes)),
         )
+
+
+def _colours(given: Any, classes: int) -> tuple[tuple[int, int, int], ...] | None:
+    """Raises `ValueError` unless there is one (r, g, b) for every class."""
+    if given is None:
+        return None
+    found = tuple((int(r), int(g), int(b)) for r, g, b in given)
+    if len(found) != classes or not all(0 <= part <= 255 for rgb in found for part in rgb):
+        raise ValueError(f"it has {len(found)} colours of 0..255 for {classes} classes")
+    return found
 
 
 def save_tensors(path: Path, tensors: dict[str, Tensor], record: dict[str, Any]) -> None:

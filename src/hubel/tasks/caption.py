@@ -37,7 +37,7 @@ def captioned(image: NDArray[np.uint8], lines: Sequence[str], *, right: bool | N
     for number, line in enumerate(lines):
         ink = colour if number == 0 else INK
         indent = BORDER + (_mark(pen, top, right, colour) if number == 0 else 0)
-        pen.text((indent, top), _shortened(line, font, width - indent - BORDER), ink, font)
+        pen.text((indent, top), shortened(line, font, width - indent - BORDER), ink, font)
         top += LINE
     return sheet
 
@@ -67,7 +67,7 @@ def _mark(pen: ImageDraw.ImageDraw, top: int, right: bool | None, colour: tuple[
     return s + BORDER
 
 
-def _shortened(line: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, room: int) -> str:
+def shortened(line: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, room: int) -> str:
     """The line, its end given up for "..." where it is wider than `room` pixels."""
     if font.getlength(line) <= room:
         return line

@@ -69,8 +69,9 @@ class Classify:
     classes: tuple[str, ...]
     smoothing: float = 0.0
 
+    kind: ClassVar[str] = "classify"
     headline: ClassVar[str] = "accuracy"
-    higher_is_better: ClassVar[bool] = True
+    running: ClassVar[str] = "accuracy"
 
     def encode(self, targets: ArrayLike) -> Tensor:
         """Class indices, (N,), as int64. Raises `DataError` for one outside 0..K-1."""
@@ -122,6 +123,18 @@ class Classify:
         outputs' device, so that nothing waits for it."""
         true = targets if targets.ndim == 1 else targets.argmax(dim=1)
         return (logits(outputs).argmax(dim=1) == true).sum()
+
+    def counted(self, targets: Tensor) -> int:
+        """The images."""
+        return len(targets)
+
+    def empty(self) -> Tally:
+        """The tally of no images."""
+        return Tally.empty(len(self.classes))
+
+    def untold(self, flat: Tensor) -> Tally:
+        """The way back from `Tally.to_tensor`."""
+        return Tally.from_tensor(flat, len(self.classes))
 
     def tally(self, outputs: Any, targets: Tensor) -> Tally:
         """The sums that `scores` reads, for one batch. Tallies add: `a + b`."""

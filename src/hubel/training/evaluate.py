@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from hubel.data.feed import Feed
-from hubel.tasks.classify import Classify, Tally
+from hubel.tasks.task import Task
 from hubel.training.distribute import Crew
 from hubel.training.native import native_outputs
 from hubel.training.speed import Choice
@@ -16,24 +17,24 @@ from hubel.training.speed import Choice
 
 def evaluate(
     model: nn.Module,
-    task: Classify,
+    task: Task,
     feed: Feed,
     crew: Crew,
     choice: Choice | None = None,
-    each: Callable[[Tensor, Tensor], None] | None = None,
-) -> Tally:
+    each: Callable[[Tensor, Tensor, Tensor], None] | None = None,
+) -> Any:
     """The tally of `model` over the feed's first epoch, summed over the crew.
 
     Args:
-        each: called with (rows int64 (n,), probabilities float32 (n, classes)) of every batch.
+        each: called with (rows int64 (n,), targets, probabilities) of every batch, on the CPU.
     """
     choice = choice or Choice()
-    total = Tally.empty(len(task.classes))
+    total = task.empty()
     for rows, targets, outputs in predictions(model, feed, choice):
         total = total + task.tally(outputs, targets)
         if each is not None:
-            each(rows, task.decode(outputs).cpu())
-    return Tally.from_tensor(crew.total(total.to_tensor()), len(task.classes))
+            each(rows, targets.cpu(), task.decode(outputs).cpu())
+    return task.untold(crew.total(total.to_tensor()))
 
 
 def predictions(

@@ -22,7 +22,7 @@ from torch import Tensor
 from hubel.data.feed import Feed
 from hubel.data.record import Batch
 from hubel.errors import TrainingError
-from hubel.tasks.classify import Classify
+from hubel.tasks.task import Task
 from hubel.training.distribute import Crew
 from hubel.training.doctor import Diagnosis, diagnose
 from hubel.training.evaluate import evaluate
@@ -83,7 +83,7 @@ class Feeds:
 
 
 def fit(
-    state: State, task: Classify, feeds: Feeds, plan: Plan, choice: Choice, crew: Crew
+    state: State, task: Task, feeds: Feeds, plan: Plan, choice: Choice, crew: Crew
 ) -> Iterator[Step | Epoch]:
     """Train from where `state` stands to the plan's end, or to where patience runs out.
 
@@ -170,20 +170,21 @@ def _advance(state: State, outcome: Outcome, batch: Batch) -> None:
     state.position = batch.number + 1
     state.sums.loss += outcome.loss * outcome.seen
     state.sums.hits += outcome.hits
+    state.sums.counted += outcome.counted
     state.sums.seen += outcome.seen
     state.images += outcome.seen
 
 
 def _close_epoch(
     state: State,
-    task: Classify,
+    task: Task,
     feeds: Feeds,
     plan: Plan,
     choice: Choice,
     crew: Crew,
 ) -> Epoch:
     rate = _rate(state, feeds, plan, state.step - 1)
-    train = _training_scores(state.sums, crew)
+    train = _training_scores(state.sums, task, crew)
     val = None
     if feeds.val is not None:
         val = task.scores(evaluate(state.judged, task, feeds.val, crew, choice))
@@ -195,11 +196,13 @@ def _close_epoch(
     return record
 
 
-def _training_scores(sums: Sums, crew: Crew) -> dict[str, float]:
-    loss, hits, seen = crew.total(
-        torch.tensor([sums.loss, sums.hits, sums.seen], dtype=torch.float64)
+def _training_scores(sums: Sums, task: Task, crew: Crew) -> dict[str, float]:
+    loss, hits, seen, counted = crew.total(
+        torch.tensor([sums.loss, sums.hits, sums.seen, sums.counted], dtype=torch.float64)
     ).tolist()
-    return {"loss": loss / seen, "accuracy": hits / seen} if seen else {}
+    if not seen:
+        return {}
+    return {"loss": loss / seen, task.running: hits / counted if counted else math.nan}
 
 
 def _judge(state: State, plan: Plan, score: float) -> bool:

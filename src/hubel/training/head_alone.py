@@ -17,7 +17,8 @@ from torch import Tensor, nn
 from hubel.data.augment import Augment
 from hubel.data.feed import Feed
 from hubel.models.head import head_of
-from hubel.tasks.classify import Classify, logits
+from hubel.tasks.classify import logits
+from hubel.tasks.task import Task
 from hubel.training.distribute import Crew
 from hubel.training.plan import BODY, Plan
 from hubel.training.speed import Choice
@@ -28,13 +29,13 @@ ROOM = 2 << 30  # bytes that the features of all training images may take
 def is_head_alone(plan: Plan) -> bool:
     """Whether the plan's images have the same features every time."""
     still = plan.freeze == BODY and plan.resize == "none" and plan.augment == Augment()
-    return still and plan.engine != "explicit"
+    return still and plan.engine != "explicit" and plan.task == "classify"
 
 
 class HeadAlone:
     """Features of the training images, and steps of the head over them."""
 
-    def __init__(self, model: nn.Module, task: Classify, choice: Choice, crew: Crew) -> None:
+    def __init__(self, model: nn.Module, task: Task, choice: Choice, crew: Crew) -> None:
         self.model, self.task, self.choice, self.crew = model, task, choice, crew
         self.head = model.get_submodule(head_of(model))
         self.place: dict[int, int] = {}  # row in the source -> row of the features

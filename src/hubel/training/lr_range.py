@@ -16,7 +16,7 @@ from torch import nn
 from hubel.data.feed import Feed
 from hubel.data.record import Batch
 from hubel.errors import TrainingError
-from hubel.tasks.classify import Classify
+from hubel.tasks.task import Task
 from hubel.training.distribute import Crew
 from hubel.training.plan import Plan
 from hubel.training.speed import Choice
@@ -46,7 +46,7 @@ class Range:
 
 
 def lr_range(
-    model: nn.Module, task: Classify, feed: Feed, plan: Plan, crew: Crew, steps: int = 100
+    model: nn.Module, task: Task, feed: Feed, plan: Plan, crew: Crew, steps: int = 100
 ) -> Iterator[tuple[float, float] | Range]:
     """Yields (rate, smoothed loss) step by step, and the `Range` at the end. A copy is trained.
 

@@ -29,6 +29,7 @@ from hubel.engine.native.machine import Machine, this_machine
 from hubel.engine.native.plan import Aim
 from hubel.engine.native.step import Answer, Step, compile_step
 from hubel.tasks.classify import Classify
+from hubel.tasks.task import Task
 from hubel.training.distribute import Crew
 from hubel.training.optimiser import MomentumSGD
 from hubel.training.plan import Plan
@@ -148,8 +149,8 @@ def _without_chance(model: nn.Module) -> nn.Module:
 class NativePass:
     """Forward and backward compiled; gradients are left in the weights."""
 
-    def __init__(self, model: nn.Module, task: Classify, crew: Crew, half: bool) -> None:
-        self.compiled = Compiled(model, task.smoothing, half=half, folder=code_folder())
+    def __init__(self, model: nn.Module, task: Task, crew: Crew, half: bool) -> None:
+        self.compiled = Compiled(model, _smoothing(task), half=half, folder=code_folder())
         self.crew, self.model = crew, model
         self.weights = dict(model.named_parameters())
 
@@ -175,12 +176,12 @@ class NativeStep:
         self,
         model: nn.Module,
         optimiser: torch.optim.Optimizer,
-        task: Classify,
+        task: Task,
         update: Update,
         half: bool,
     ) -> None:
         self.optimiser = optimiser
-        self.compiled = Compiled(model, task.smoothing, update, half, code_folder())
+        self.compiled = Compiled(model, _smoothing(task), update, half, code_folder())
         self.names = {id(p): name for name, p in model.named_parameters()}
         self.steps: list[Tensor] = []
         self._bound: Step | None = None
@@ -265,11 +266,11 @@ NativeRunner = Callable[[nn.Module, Tensor, Tensor, bool], Callable[[], None] | 
 
 
 def check_native(
-    model: nn.Module, task: Classify, images: Tensor, targets: Tensor, half: bool = False
+    model: nn.Module, task: Task, images: Tensor, targets: Tensor, half: bool = False
 ) -> None:
     """Compile a step for a copy of the model and hold it against PyTorch's. Raises `NotCovered`."""
     copied = copy.deepcopy(model).train()
-    Compiled(copied, task.smoothing, half=half, folder=code_folder())(images, targets)
+    Compiled(copied, _smoothing(task), half=half, folder=code_folder())(images, targets)
 
 
 def has_half() -> bool:
@@ -277,14 +278,14 @@ def has_half() -> bool:
     return this_machine().half
 
 
-def native_runner(task: Classify) -> NativeRunner:
+def native_runner(task: Task) -> NativeRunner:
     """What measures the native step: see `speed.measure`."""
 
     def runner(
         model: nn.Module, images: Tensor, targets: Tensor, half: bool
     ) -> Callable[[], None] | None:
         try:
-            compiled = Compiled(model, task.smoothing, half=half, folder=code_folder())
+            compiled = Compiled(model, _smoothing(task), half=half, folder=code_folder())
             step = compiled(images, targets, check=False)
             step.run(images, targets)
         except NotCovered:
@@ -296,6 +297,13 @@ def native_runner(task: Classify) -> NativeRunner:
         return run
 
     return runner
+
+
+def _smoothing(task: Task) -> float:
+    """Of the one loss that is compiled. Raises `NotCovered` for a task with another."""
+    if isinstance(task, Classify):
+        return task.smoothing
+    raise NotCovered("the loss of a label for every pixel")
 
 
 def code_folder() -> Path:

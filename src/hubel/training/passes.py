@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from hubel.engine.backprop import backpropagate
 from hubel.engine.tape import Tape
-from hubel.tasks.classify import Classify
+from hubel.tasks.task import Task
 from hubel.training.distribute import Crew
 from hubel.training.native import NativePass
 from hubel.training.plan import Plan
@@ -36,7 +36,7 @@ class Pass(Protocol):
         """
 
 
-def make_pass(model: nn.Module, task: Classify, plan: Plan, choice: Choice, crew: Crew) -> Pass:
+def make_pass(model: nn.Module, task: Task, plan: Plan, choice: Choice, crew: Crew) -> Pass:
     """The pass that the plan's engine asks for."""
     if choice.native:
         return NativePass(model, task, crew, choice.precision == "bf16")
@@ -44,7 +44,7 @@ def make_pass(model: nn.Module, task: Classify, plan: Plan, choice: Choice, crew
     return kind(model, task, choice, crew)
 
 
-def _total(task: Classify, outputs: Any, t: Tensor, share: float) -> Tensor:
+def _total(task: Task, outputs: Any, t: Tensor, share: float) -> Tensor:
     loss = task.total(outputs, t)
     return loss if share == 1 else loss * share
 
@@ -52,7 +52,7 @@ def _total(task: Classify, outputs: Any, t: Tensor, share: float) -> Tensor:
 class Autograd:
     """Torch's kernels and autograd, in the chosen precision and layout."""
 
-    def __init__(self, model: nn.Module, task: Classify, choice: Choice, crew: Crew) -> None:
+    def __init__(self, model: nn.Module, task: Task, choice: Choice, crew: Crew) -> None:
         self.task, self.choice, self.crew = task, choice, crew
         self.forward = choice.prepare(crew.wrap(model))
 
@@ -74,7 +74,7 @@ class Autograd:
 class Explicit:
     """The engine's readable formulas, forward and backward."""
 
-    def __init__(self, model: nn.Module, task: Classify, choice: Choice, crew: Crew) -> None:
+    def __init__(self, model: nn.Module, task: Task, choice: Choice, crew: Crew) -> None:
         self.model, self.task, self.choice, self.crew = model, task, choice, crew
         self.weights = dict(model.named_parameters())
 

@@ -25,6 +25,9 @@ Resize = Literal["none", "progressive", "mixed"]
 Precision = Literal["auto", "fp32", "bf16"]
 Engine = Literal["auto", "torch", "native", "explicit"]
 Tune = Literal["on", "off"]
+TaskName = Literal["classify", "segment"]
+Term = Literal["cross-entropy", "dice", "focal"]
+Balance = Literal["none", "balanced", "inverse-log"]
 BODY = "body"  # what `freeze` calls all but the head
 
 
@@ -69,13 +72,42 @@ class Schedule(Part):
         return self
 
 
+class Masks(Part):
+    """What only a training on masks (a label for every pixel) has to say."""
+
+    classes: str | None = Field(None, description="file with the classes' names and colours")
+    ignore: int | None = Field(None, ge=0, le=255, description="index of pixels without a label")
+    terms: tuple[Term, ...] = Field(("cross-entropy",), min_length=1)
+    balance: Balance = "none"
+    weights: tuple[float, ...] | None = Field(None, description="per class; set by balance")
+    windows: int | None = Field(None, ge=1, description="windows of each image, each epoch")
+    objects: str | None = Field(None, description="class whose connected pieces are objects")
+    border: float = Field(0.0, ge=0, allow_inf_nan=False, description="weight between objects")
+    border_sigma: float = Field(5.0, gt=0, allow_inf_nan=False, description="its reach, pixels")
+
+    @model_validator(mode="after")
+    def _borders_are_between_objects(self) -> Masks:
+        if self.border and self.objects is None:
+            raise ValueError(
+                "border weighs the pixels between objects: say which class they are of "
+                "(--objects cell)"
+            )
+        if len(set(self.terms)) < len(self.terms):
+            raise ValueError(f"a loss stands twice in {','.join(self.terms)}")
+        return self
+
+
 class Plan(Part):
     """One training, whole. Two equal plans on one machine give bit-equal weights."""
 
     source: str
     model: str
+    task: TaskName = "classify"
+    body: str | None = Field(None, description="classifier whose layers a segmenting net begins by")
+    options: dict[str, bool | int | float | str] = Field({}, description="what the model takes")
+    masks: Masks = Masks()
     size: tuple[int, int] | None = None
-    fit: Literal["stretch", "crop", "pad"] = "stretch"
+    fit: Literal["stretch", "crop", "pad", "same"] = "stretch"
     resize: Resize = "none"
     dropout: float | None = Field(None, ge=0, lt=1, description="None: the model's own")
     augment: Augment = Augment()
@@ -110,6 +142,13 @@ class Plan(Part):
     @classmethod
     def _a_path_is_a_word_too(cls, given: Any) -> Any:
         return str(given) if isinstance(given, Path) else given
+
+    @model_validator(mode="after")
+    def _options_have_no_flag_of_their_own(self) -> Plan:
+        for name in ("dropout", "body"):
+            if name in self.options:
+                raise ValueError(f"{name} is given by itself, not among the options")
+        return self
 
     @model_validator(mode="after")
     def _parts_leave_training_data(self) -> Plan:

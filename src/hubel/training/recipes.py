@@ -28,6 +28,9 @@ DEEP_WITHOUT_NORMS: Words = {
     "optimiser": {"name": "sgd", "lr": 0.01, "momentum": 0.9, "weight_decay": 5e-4},
     "clip": 5.0,
 }
+UNNORMED_MASKS = (
+    "unet", "fcn32s", "fcn16s", "fcn8s", "deeplab_v1", "sliding_window", "multiscale", "recurrent",
+)  # fmt: skip
 UNNORMED = ("alexnet", "alexnet_2012", "googlenet_2014", "vgg11", "vgg13", "vgg16", "vgg19")
 
 MODELS: dict[str, Words] = {
@@ -85,6 +88,37 @@ TRANSFER: Words = {
 ALONE: Words = {"head_epochs": 0, "body_rate": 1.0}  # a head over a frozen body
 
 LEAST, MOST = 8, 20  # epochs
+
+# A label for every pixel: a window of 256 x 256 teaches as much as a thousand small images.
+MASKS: Words = {
+    "visits": 6_000,
+    "batch": 8,
+    "optimiser": {"name": "adamw", "lr": 2e-3, "weight_decay": 0.01},
+    "schedule": {"name": "one-cycle"},
+    "smoothing": 0.0,
+    "clip": 5.0,
+}
+MASK_TRANSFER: Words = {"body_rate": 0.2}
+MOST_OF_MASKS = 40
+
+
+def mask_recipe(plan: Plan, windows: int, shown: int, channels: int) -> Words:
+    """Plan words for a net that labels pixels.
+
+    Args:
+        windows: of each image in an epoch; `shown`: of all of them.
+        channels: of the images. Photos (3) keep their right side up; in a microscope's pictures
+            (1) no side is.
+    """
+    words = {**MASKS, **(MASK_TRANSFER if plan.weights is not None else {})}
+    if plan.model in UNNORMED_MASKS and plan.body is None:
+        words["optimiser"] = {**words["optimiser"], "lr": 5e-4}
+    visits = words.pop("visits")
+    words["epochs"] = min(MOST_OF_MASKS, max(LEAST, round(visits / max(shown, 1))))
+    photo = Augment(flip=True, scale=0.25, jitter=0.2)
+    words["augment"] = photo if channels == 3 else Augment(flip=True, vflip=True, rotate=180)
+    words["masks"] = {"windows": windows}
+    return words
 
 
 def recipe(model: str, source: Source, images: int, side: int, asked: Plan | None = None) -> Words:

@@ -37,6 +37,7 @@ class Sums:
     loss: float = 0.0
     hits: int = 0
     seen: int = 0
+    counted: int = 0  # answers that hits are of: images, or labelled pixels
 
 
 @dataclass

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from hubel.data.feed import Feed
 from hubel.data.order import generator
 from hubel.engine.curvature import curvature
-from hubel.tasks.classify import Classify
+from hubel.tasks.task import Task
 from hubel.training.distribute import Crew
 from hubel.training.state import State
 
@@ -23,7 +23,7 @@ PIECE = 50  # images at a time: the engine keeps every value
 
 
 def survey(
-    state: State, task: Classify, feed: Feed, seed: int, crew: Crew
+    state: State, task: Task, feed: Feed, seed: int, crew: Crew
 ) -> dict[nn.Parameter, Tensor]:
     """Curvature along every weight that moves, at 500 images drawn by seed and epoch.
 

@@ -17,7 +17,7 @@ from hubel.data.order import derive_seed
 from hubel.data.record import Batch
 from hubel.engine.native.graph import NotCovered
 from hubel.errors import TrainingError
-from hubel.tasks.classify import Classify
+from hubel.tasks.task import Task
 from hubel.training.distribute import Crew
 from hubel.training.freeze import Freezer
 from hubel.training.head_alone import HeadAlone, is_head_alone
@@ -41,10 +41,12 @@ class NotFinite(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What a step saw: mean loss, training hits and images, gradient norm before clipping."""
+    """What a step saw: mean loss, training hits of so many counted, images, and the gradient norm
+    before clipping."""
 
     loss: float
     hits: int
+    counted: int
     seen: int
     norm: float
     note: str | None = None
@@ -53,9 +55,7 @@ class Outcome:
 class Update:
     """Takes one batch after another through the net and moves the weights."""
 
-    def __init__(
-        self, state: State, task: Classify, plan: Plan, choice: Choice, crew: Crew
-    ) -> None:
+    def __init__(self, state: State, task: Task, plan: Plan, choice: Choice, crew: Crew) -> None:
         self.state, self.task, self.plan, self.choice, self.crew = state, task, plan, choice, crew
         self.freezer = Freezer(state.model, plan)
         self.freezer(state.epoch)
@@ -108,7 +108,8 @@ class Update:
         self.state.optimiser.step()
         if self.state.ema is not None:
             self.state.ema.update_parameters(self.state.model)
-        return Outcome(loss_value, int(hits), len(batch), norm, note)
+        counted = int(self.task.counted(batch.targets))
+        return Outcome(loss_value, int(hits), counted, len(batch), norm, note)
 
     def pieces(self, batch: Batch) -> list[tuple[Tensor, Tensor]]:
         """The batch's images and targets in micro-batches."""
@@ -150,7 +151,7 @@ class Update:
             raise NotFinite(answer.loss, answer.norm)
         if self.state.ema is not None:
             self.state.ema.update_parameters(self.state.model)
-        return Outcome(answer.loss, answer.hits, len(batch), answer.norm)
+        return Outcome(answer.loss, answer.hits, len(batch), len(batch), answer.norm)
 
     def _in_torch(self, hurdle: NotCovered) -> str:
         """From here on without the native step."""
@@ -162,8 +163,9 @@ class Update:
     def _gradient(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Leaves the batch's mean gradient in the weights; returns mean loss and hits.
 
-        The micro-batches' losses are weighted by their share of the images, so that the sum is
-        the whole batch's loss whatever the cut (batch norm, which sees the parts, excepted).
+        The micro-batches' losses are weighted by their share of what the loss is a mean over
+        (images, labelled pixels), so that the sum is the whole batch's loss whatever the cut
+        (batch norm, which sees the parts, excepted).
         """
         self.seed()
         self._forget_gradients()
@@ -172,8 +174,9 @@ class Update:
         hits = torch.zeros((), dtype=torch.int64, device=batch.images.device)
         pieces = self.pieces(batch)
         rows = torch.split(batch.rows, self.state.micro)
-        for number, ((x, t), r) in enumerate(zip(pieces, rows, strict=True), start=1):
-            share, last = len(x) / len(batch), number == len(pieces)
+        shares = self._shares([t for _, t in pieces])
+        for number, ((x, t), r, share) in enumerate(zip(pieces, rows, shares, strict=True), 1):
+            last = number == len(pieces)
             if self.alone:
                 outputs, part = self.alone(r, t, share, last)
             else:
@@ -181,6 +184,12 @@ class Update:
             loss += part
             hits += self.task.hits(outputs, t)
         return loss, hits
+
+    def _shares(self, targets: list[Tensor]) -> list[float]:
+        if len(targets) == 1:
+            return [1.0]
+        counts = [int(self.task.counted(t)) for t in targets]
+        return [count / max(sum(counts), 1) for count in counts]
 
     @torch.no_grad()
     def _keep_buffers(self) -> None:

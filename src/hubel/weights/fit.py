@@ -6,10 +6,12 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
-from hubel.errors import WeightsError
+from hubel.errors import ModelError, WeightsError
+from hubel.models.begin import begin
 from hubel.models.head import head_keys, head_of
 from hubel.weights.layouts import to_ours
 
+CLASSIFIER = ("classifier.0.weight", "classifier.3.weight")  # of VGG, by which files are known
 NAMED = 4  # keys told of each kind of trouble
 ALIKE = 0.75  # share of tensors that fit, below which it is another net, not another option
 
@@ -44,6 +46,25 @@ def put_into(
     if missing or unexpected or shapes:
         raise WeightsError(_trouble(model, own, given, where, missing, unexpected, shapes))
     model.load_state_dict(given)
+
+
+def put_into_body(model: nn.Module, named: dict[str, Tensor], where: str) -> None:
+    """Fill what a segmentation net shares with a classifier; all else stays as it was drawn.
+
+    Raises `WeightsError` for a net that begins by no classifier, and for weights that do not fit.
+    """
+    body = getattr(model, "body", model)
+    try:
+        begin(model, to_ours(named, [*body.state_dict(), *CLASSIFIER]))
+    except ModelError as error:
+        raise WeightsError(f"{where} does not fit: {error}") from None
+
+
+def is_whole(model: nn.Module, named: dict[str, Tensor]) -> bool:
+    """Whether there is a tensor for everything the model has but its last layer."""
+    own = model.state_dict()
+    given, head = to_ours(named, own), head_keys(model)
+    return all(key in given or key in head for key in own)
 
 
 def same_classes(model: nn.Module, named: dict[str, Tensor]) -> bool:

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from hubel.runs.report.evidence import (
+    Case,
     Evidence,
     FeatureMap,
     Features,
@@ -24,12 +25,17 @@ from hubel.runs.report.evidence import (
     Samples,
     SeenBatch,
 )
+from hubel.runs.report.finding import Finding
+from hubel.runs.report.findings import findings
+from hubel.runs.report.folder import read_run
 
 FASHION = Path("/usr/share/datasets/fashion-mnist")
 CLOTHES = (
     "T-shirt/top", "Trouser", "Pullover", "Dress", "Coat",
     "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot",
 )  # fmt: skip
+GOOD = {"test": {"accuracy": 0.9}}
+MANY = {"train": 50_000, "val": 5_000, "test": 10_000}
 Images = NDArray[np.uint8]
 Labels = NDArray[np.int64]
 
@@ -52,6 +58,27 @@ def made_run(tmp_path: Path) -> Callable[..., Path]:
         return make_run(folder, **changes)
 
     return make
+
+
+@pytest.fixture
+def told(made_run: Callable[..., Path]) -> Callable[..., dict[str, Finding]]:
+    """Findings of a made run by title, without the evidence and warnings that others are about."""
+
+    def tell(**changes: Any) -> dict[str, Finding]:
+        usual = {"evidence": Evidence(), "metrics": GOOD, "count": MANY, "findings": []}
+        return {f.title: f for f in findings(read_run(made_run(**(usual | changes))))}
+
+    return tell
+
+
+@pytest.fixture(name="mask_evidence")
+def _mask_evidence() -> Callable[..., Evidence]:
+    return mask_evidence
+
+
+@pytest.fixture(name="mask_log")
+def _mask_log() -> Callable[..., list[dict[str, Any]]]:
+    return mask_log
 
 
 @pytest.fixture(name="made_evidence")
@@ -259,6 +286,55 @@ def made_log(epochs: int, *, val: bool = True) -> list[dict[str, Any]]:
     return log
 
 
+def mask_evidence(
+    classes: int = 4, *, sizes: Sequence[tuple[int, int]] = ((60, 80), (90, 67)), channels: int = 3
+) -> Evidence:
+    """Evidence of a net that labels pixels: stripes of classes, the answer moved by some pixels,
+    a corner without a label, images of several sizes."""
+    rng = np.random.default_rng(classes)
+    cases, confusion = [], np.zeros((classes, classes), np.int64)
+    for number in range(9):
+        height, width = sizes[number % len(sizes)]
+        columns = np.broadcast_to(np.arange(width) * classes // width, (height, width))
+        truth = columns.astype(np.uint8)
+        said = np.roll(truth, 1 + number, axis=1)
+        truth[: height // 6, : width // 6] = 255
+        known = truth != 255
+        confusion += confusion_of(truth[known].astype(np.int64), said[known], classes)
+        photo = rng.integers(0, 256, (channels, height, width), dtype=np.uint8)
+        doubt = np.where(truth == said, 20, 200).astype(np.uint8)
+        why = ("worst", "best", "random")[number // 3]
+        score = float((truth == said)[known].mean())
+        cases.append(Case(photo, truth, said, doubt, f"test/{number}.png", score, why))
+    table = np.zeros((15, 3))
+    table[9], table[14] = (40_000, 25_000, 24_000), (60_000, 58_000, 57_000)
+    maps = rng.random((2, 8, 30, 40), dtype=np.float32)
+    high, wide = min(height for height, _ in sizes), min(width for _, width in sizes)
+    windows = np.stack([case.image[:, :high, :wide] for case in cases[:4]])
+    return Evidence(
+        part="test",
+        confusion=confusion,
+        calibration=table,
+        boundary=np.linspace(0.2, 0.9, classes),
+        each=np.array([case.score for case in cases]),
+        cases=tuple(cases),
+        batch=SeenBatch(windows, np.stack([case.truth[:high, :wide] for case in cases[:4]])),
+        filters=Filters(rng.normal(size=(16, channels, 3, 3)).astype(np.float32), "down.0"),
+        features=Features(windows[:2], (FeatureMap("down.0", "Conv2d", maps, (60, 67)),)),
+        costs=[{"layer": "down.0", "kind": "Conv2d", "parameters": 160, "macs": 9e4}],
+    )
+
+
+def mask_log(val: Sequence[float], train: Sequence[float] | None = None) -> list[dict[str, Any]]:
+    """A history by its validation mean IoU; the best epoch is where that is highest."""
+    return [
+        {"kind": "epoch", "epoch": e, "step": e, "lr": 0.1, "best": e == int(np.argmax(val)),
+         "train": {"loss": 1.0 - miou, "pixel_accuracy": (train or val)[e]},
+         "val": {"loss": 1.1 - miou, "pixel_accuracy": min(1.0, miou + 0.1), "miou": miou}}
+        for e, miou in enumerate(val)
+    ]  # fmt: skip
+
+
 def make_run(
     folder: Path,
     *,
@@ -266,9 +342,19 @@ def make_run(
     evidence: Evidence | None = None,
     log: list[dict[str, Any]] | None = None,
     metrics: dict[str, Any] | None = None,
+    masks: bool = False,
     **records: Any,
 ) -> Path:
-    """A run folder from hand-made pieces; what is not given is sensible."""
+    """A run folder from hand-made pieces; what is not given is sensible.
+
+    `masks`: of a net that labels pixels."""
+    if masks:
+        colours = [[(40 * k) % 256, (90 * k) % 256, 200] for k in range(len(classes))]
+        records["card"] = {"task": "segment", "colours": colours}
+        evidence = mask_evidence(len(classes)) if evidence is None else evidence
+        log = mask_log([0.3, 0.5, 0.6, 0.61]) if log is None else log
+        scores = {"miou": 0.6, "pixel_accuracy": 0.8, "boundary_f": 0.5, "loss": 0.5, "ece": 0.03}
+        metrics = dict.fromkeys(("train", "val", "test"), scores) if metrics is None else metrics
     evidence = made_evidence(len(classes)) if evidence is None else evidence
     evidence.save(folder)
     lines = made_log(8) if log is None else log
@@ -290,6 +376,7 @@ def write_records(
     findings: list[dict[str, Any]] | None = None,
     plan: dict[str, Any] | None = None,
     results: dict[str, Any] | None = None,
+    card: dict[str, Any] | None = None,
 ) -> None:
     """config.json, environment.json, results.json and data.json."""
     usual = {"source": "fashion-mnist", "model": "small", "epochs": 6, "batch": 64, "seed": 3}
@@ -301,6 +388,7 @@ def write_records(
         "architecture": {"name": "small", "classes": len(classes)},
         "classes": list(classes),
         "preprocess": {**preprocess, "mean": [0.286], "std": [0.353]},
+        **(card or {}),
     }
     environment = {
         "command": "hubel train fashion-mnist --model small --seed 3",

@@ -20,10 +20,29 @@ def test_a_small_matrix_is_cells(made_run: Make) -> None:
     body = answers.confusion_matrix(read_run(made_run(evidence=judged)))
     assert body is not None
     cells = body["rows"][0]
-    assert [(c.count, c.share, c.hit) for c in cells] == [(9, 0.9, True), (1, 0.1, False)]
+    thin = "\u202f%"
+    assert [(c.text, c.title, c.hit) for c in cells] == [
+        ("9", f"90.0{thin}", True), ("1", f"10.0{thin}", False),
+    ]  # fmt: skip
     assert body["rows"][1][0].shade == 0  # an empty cell has no colour
-    assert body["pairs"] == [("cat", "dog", 1, 0.1)]
+    assert body["pairs"] == [("cat", "dog", "1", 0.1)]
     assert body["part"] == "validation"
+
+
+def test_pixels_are_shown_as_percent_of_their_class(made_run: Make) -> None:
+    pixels = np.array([[9_000_000, 996_000, 4_000], [0, 0, 0], [0, 500_000, 500_000]])
+    judged = Evidence(part="val", confusion=pixels)
+    files = read_run(made_run(masks=True, evidence=judged, classes=["a", "b", "c"]))
+    body = answers.confusion_matrix(files)
+    assert body is not None
+    assert [[cell.text for cell in row] for row in body["rows"]] == [
+        ["90", "10", ""], ["", "", ""], ["", "50", "50"],
+    ]  # fmt: skip
+    assert body["rows"][0][1].title == "996\u202fk pixels, 10.0\u202f%"
+    assert body["rows"][0][2].shade == 0  # what is not written is not coloured
+    assert body["pairs"][0] == ("a", "b", "996\u202fk", 0.0996)
+    assert body["unit"] == "pixel"
+    assert "11\u202fM labelled pixels of validation images" in body["caption"]
 
 
 @pytest.mark.parametrize(("classes", "named"), [(25, True), (300, False)])

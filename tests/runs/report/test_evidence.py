@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import fields, is_dataclass
 from pathlib import Path
@@ -66,3 +67,32 @@ def test_pickled_arrays_are_refused(tmp_path: Path) -> None:
 def test_saving_leaves_no_drafts(tmp_path: Path) -> None:
     Evidence().save(tmp_path)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["evidence.json", "evidence.npz"]
+
+
+def test_images_of_several_sizes_come_back(
+    tmp_path: Path, mask_evidence: Callable[..., Evidence]
+) -> None:
+    evidence = mask_evidence(3, sizes=((7, 11), (13, 5), (4, 4)), channels=1)
+    evidence.save(tmp_path)
+    loaded = Evidence.load(tmp_path)
+    assert same(loaded, evidence)
+    assert loaded.cases is not None
+    assert {case.truth.shape for case in loaded.cases} == {(7, 11), (13, 5), (4, 4)}
+    assert loaded.features is not None
+    assert loaded.features.layers[0].size == (60, 67)
+
+
+def test_evidence_written_before_masks_is_read(
+    tmp_path: Path, made_evidence: Callable[..., Evidence]
+) -> None:
+    """Feature maps then had no size of their own, and there were no cases."""
+    made_evidence(2).save(tmp_path)
+    names = json.loads((tmp_path / "evidence.json").read_text())
+    assert "cases" not in names
+    for layer in names["features"]:
+        del layer["size"]
+    (tmp_path / "evidence.json").write_text(json.dumps(names))
+    loaded = Evidence.load(tmp_path)
+    assert loaded.cases is loaded.each is loaded.boundary is None
+    assert loaded.features is not None
+    assert loaded.features.layers[0].size is None

@@ -11,7 +11,13 @@ import matplotlib
 import numpy as np
 import pytest
 
-from hubel.runs.report.figures import accuracy_curve, loss_curve, rate_strip, reliability
+from hubel.runs.report.figures import (
+    accuracy_curve,
+    loss_curve,
+    miou_curve,
+    rate_strip,
+    reliability,
+)
 from hubel.runs.report.history import History, history_of
 
 TABLE = np.zeros((15, 3))
@@ -102,3 +108,19 @@ def test_matplotlibs_own_options_are_left_as_they_were() -> None:
     before = dict(matplotlib.rcParams)
     charts(history(3))
     assert dict(matplotlib.rcParams) == before
+
+
+def test_mean_iou_is_told() -> None:
+    rows = [{"epoch": k, "step": k, "val": {"miou": 0.2 * k}} for k in (1, 2, 3)]
+    chart = ElementTree.fromstring(str(miou_curve(history_of(rows, []), 2)))
+    assert chart.get("aria-label") == "Mean IoU in percent by epoch: validation from 20.0 to 60.0"
+
+
+def test_pixels_get_no_whiskers() -> None:
+    """They are not independent: an interval from their number would be a false promise."""
+    million = TABLE * 1_000_000
+    assert "var(--ink)" in str(reliability(TABLE))
+    chart = str(reliability(million, "pixel"))
+    assert "var(--ink)" not in chart
+    assert ">pixels<" in chart
+    assert "M<" in chart  # counts in millions

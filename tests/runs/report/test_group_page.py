@@ -89,3 +89,15 @@ def test_an_unfinished_group_has_no_page(tmp_path):
     made = Group.create(tmp_path, "h", "seeds", "mlp", source, {}, (Member("seed-0", {}),))
     with pytest.raises(RunError, match="is not finished"):
         write_group_report(made)
+
+
+def test_masks_are_compared_by_mean_iou(tmp_path):
+    scores = [{"miou": m, "pixel_accuracy": 0.9, "loss": 1 - m} for m in (0.50, 0.54, 0.55)]
+    ensemble = {"test": {"miou": 0.6, "pixel_accuracy": 0.92}}
+    page = write_group_report(group(tmp_path, ensemble=ensemble, scores=scores)).read_text()
+    text = Words(page).text.replace("\u202f", " ")
+    for words in ("53.0 %", "mean IoU on the test images, in the mean of 3 seeds",
+                  "Ensemble: 60.0 %", "pixels right"):  # fmt: skip
+        assert words in text, words
+    assert "named right, in the mean" not in text
+    assert 'aria-label="Mean IoU of every member: seed-0 50.0' in page

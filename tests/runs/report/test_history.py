@@ -79,3 +79,14 @@ def test_long_logs_keep_every_epoch(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     history = read_history(write(tmp_path / "m", records))
     assert len(history) == 50
     assert 5 <= len(history.steps) <= 10
+
+
+def test_masks_have_pixels_right_and_a_mean_iou() -> None:
+    val = {"loss": 0.4, "miou": 0.5, "pixel_accuracy": 0.8}
+    history = history_of([epoch(1, 5, train={"loss": 0.3, "pixel_accuracy": 0.7}, val=val)], [])
+    assert (history.train_accuracy[0], history.val_accuracy[0], history.val_miou[0]) == (
+        0.7, 0.8, 0.5,
+    )  # fmt: skip
+    assert history.val_score[0] == 0.5
+    labels = history_of([epoch(1, 5, val={"accuracy": 0.9})], [])
+    assert labels.val_score[0] == 0.9

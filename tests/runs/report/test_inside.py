@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import base64
+import io
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from hubel.runs.report import inside
 from hubel.runs.report.evidence import Evidence, FeatureMap, Features, Filters, SeenBatch
@@ -108,3 +111,33 @@ def test_costs_without_times_are_shares_of_macs(made_run: Make) -> None:
     assert body is not None
     assert not body["timed"]
     assert [row["share"] for row in body["rows"]] == pytest.approx([0.75, 0.25])
+
+
+def test_windows_are_tinted_by_their_masks(
+    made_run: Make, mask_evidence: Callable[..., Evidence]
+) -> None:
+    body = inside.batch(read_run(made_run(masks=True, classes=list("abcd"))))
+    assert body is not None
+    assert len(body["pictures"]) == 4
+    assert [key.name for key in body["legend"]] == list("abcd")  # no label, no tint
+    picture = body["pictures"][0][0]
+    shown = np.asarray(
+        Image.open(io.BytesIO(base64.b64decode(picture.uri.partition(",")[2]))).convert("RGB")
+    )
+    batch = mask_evidence().batch
+    assert batch is not None
+    image, mask = batch.images[0].transpose(1, 2, 0).astype(float), batch.labels[0]
+    colours = np.array([[0, 0, 200], [40, 90, 200], [80, 180, 200], [120, 14, 200]])
+    known = mask != 255
+    expected = image.copy()
+    expected[known] = (image[known] + colours[mask[known]]) / 2
+    assert np.abs(shown - expected).mean() < 12  # 256 colours stand for all
+    assert np.abs(shown - image).mean() > 25
+
+
+def test_maps_that_were_shrunk_tell_their_own_size(
+    made_run: Make, mask_evidence: Callable[..., Evidence]
+) -> None:
+    body = inside.features(read_run(made_run(masks=True, classes=list("abcd"))))
+    assert body is not None
+    assert body["layers"][0]["size"] == "8 maps of 60 × 67"

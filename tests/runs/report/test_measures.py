@@ -5,7 +5,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from hubel.runs.report.measures import calibration, class_scores, confusions, wilson
+from hubel.runs.report.measures import (
+    area_scores,
+    calibration,
+    class_scores,
+    confusions,
+    mean_iou,
+    wilson,
+)
 
 HAND = np.array([[8, 2, 0], [1, 9, 0], [3, 4, 3]])
 
@@ -81,3 +88,22 @@ def test_calibration_by_hand() -> None:
 
 def test_calibration_of_no_images() -> None:
     assert calibration(np.zeros((15, 3))) is None
+
+
+def test_area_scores_as_sklearn() -> None:
+    metrics = pytest.importorskip("sklearn.metrics", reason="the oracle")
+    rng = np.random.default_rng(3)
+    true, said = rng.integers(0, 5, 400), rng.integers(0, 5, 400)
+    scores = area_scores(metrics.confusion_matrix(true, said))
+    assert scores.iou == pytest.approx(metrics.jaccard_score(true, said, average=None))
+    assert scores.accuracy == pytest.approx(metrics.recall_score(true, said, average=None))
+    assert scores.precision == pytest.approx(metrics.precision_score(true, said, average=None))
+    assert scores.share == pytest.approx(np.bincount(true) / 400)
+    assert mean_iou(metrics.confusion_matrix(true, said)) == pytest.approx(
+        metrics.jaccard_score(true, said, average="macro")
+    )
+
+
+def test_the_mean_leaves_out_classes_that_are_not_there() -> None:
+    assert mean_iou(np.array([[3, 1, 0], [0, 0, 0], [0, 0, 0]])) == pytest.approx((3 / 4 + 0) / 2)
+    assert np.isnan(mean_iou(np.zeros((2, 2), np.int64)))

@@ -18,8 +18,9 @@ from hubel.errors import RunError
 from hubel.runs.report import write_report
 from hubel.runs.report.evidence import Evidence, Features
 from hubel.runs.report.folder import read_run
+from hubel.runs.report.outlines import LABELS, MASKS
 from hubel.runs.report.page import HERE
-from hubel.runs.report.sections import OUTLINES, UNFINISHED, sections
+from hubel.runs.report.sections import UNFINISHED, sections
 
 Make = Callable[..., Path]
 VOID = {"meta", "img", "br", "link", "input", "hr"}
@@ -80,7 +81,7 @@ def real(trained_run: Path) -> Page:
 def test_every_section_is_there_and_filled(real: Page) -> None:
     ids = [attrs["id"] for attrs in real.all("section")]
     assert real.doctype == "doctype html"
-    assert ids == [outline.id for outline in OUTLINES]
+    assert ids == [outline.id for outline in LABELS]
     assert not any("absent" in (attrs.get("class") or "") for attrs in real.all("p"))
     links = {attrs["href"] for attrs in real.all("a")}
     assert links == {"#top", *(f"#{name}" for name in ids)}
@@ -197,7 +198,7 @@ def test_a_missing_piece_says_so(
     evidence = made_evidence(2)
     setattr(evidence, piece, None)
     files = read_run(made_run(evidence=evidence))
-    outlines = {o.id: o for o in OUTLINES}
+    outlines = {o.id: o for o in LABELS}
     for section in sections(files):
         assert (section.body is None) == (outlines[section.id].piece == piece)
         assert bool(section.absent) == (section.body is None)
@@ -259,6 +260,100 @@ def test_the_old_page_stays_until_the_new_one_is_whole(made_run: Make) -> None:
     before = set(folder.iterdir())
     write_report(folder)
     assert set(folder.iterdir()) == before
+
+
+# Of nets that label pixels -----------------------------------------------------------------
+
+
+STREET = ["road", "sky & <clouds>", "car", "pole"]
+
+
+def test_masks_have_every_section_of_their_own(made_run: Make) -> None:
+    page = page_of(made_run(masks=True, classes=STREET))
+    ids = [attrs["id"] for attrs in page.all("section")]
+    assert ids == [outline.id for outline in MASKS]
+    assert not any("absent" in (attrs.get("class") or "") for attrs in page.all("p"))
+    assert {attrs["href"] for attrs in page.all("a")} == {"#top", *(f"#{name}" for name in ids)}
+    head = page.text[""].replace("\u202f", " ")
+    for words in ("60.0 %", "mean IoU on 9 test images", "80.0 % of the pixels are named right",
+                  "Student’s t over 9 images"):  # fmt: skip
+        assert words in head, words
+    assert "Wilson" not in head
+    assert STREET[1] in page.text["areas"]
+    assert STREET[1] in page.text["overlays"]
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_every_case_shows_all_its_layers(
+    made_run: Make, mask_evidence: Callable[..., Evidence], channels: int
+) -> None:
+    evidence = mask_evidence(4, channels=channels)
+    page = page_of(made_run(masks=True, classes=STREET, evidence=evidence))
+    told = [attrs["alt"] or "" for attrs in page.all("img")]
+    for layer in ("image", "truth", "prediction", "where wrong", "uncertainty"):
+        assert sum(alt.startswith(f"{layer} of test/") for alt in told) == 9, layer
+
+
+def test_a_page_of_masks_is_whole_and_small(
+    made_run: Make, mask_evidence: Callable[..., Evidence]
+) -> None:
+    """Eighteen of the largest cases there may be, of pure noise: the worst there is to keep."""
+    evidence = mask_evidence(4, sizes=((360, 270), (270, 360)))
+    assert evidence.cases is not None
+    evidence.cases = evidence.cases * 2
+    folder = made_run(masks=True, classes=STREET, evidence=evidence)
+    html = write_report(folder).read_text(encoding="utf-8")
+    assert len(html) < 6_000_000
+    words = re.sub(r"base64,[\w+/=]+", "", html)
+    assert not re.search(r"https?:|//[a-z]|@import|<link|<script|<iframe|file:/", words)
+    page = Page(html)
+    for attrs in page.all("img"):
+        assert re.match(r"data:image/(png|jpeg);base64,", attrs["src"] or "")
+    assert all("alt" in attrs for attrs in page.all("img"))
+    ids = [attrs["id"] for _, attrs in page.tags if "id" in attrs]
+    assert len(ids) == len(set(ids))
+
+
+def test_hostile_names_of_masks_stay_text(made_run: Make) -> None:
+    page = page_of(made_run(masks=True, classes=HOSTILE))
+    assert not page.all("script")
+    assert not any("onerror" in attrs for _, attrs in page.tags)
+    for section in ("overlays", "areas", "confusion", "batch"):
+        assert HOSTILE[0] in page.text[section], section
+
+
+@pytest.mark.parametrize(
+    "piece", ["confusion", "calibration", "cases", "batch", "filters", "features", "costs"]
+)
+def test_a_missing_piece_of_masks_says_so(
+    made_run: Make, mask_evidence: Callable[..., Evidence], piece: str
+) -> None:
+    evidence = mask_evidence(4)
+    setattr(evidence, piece, None)
+    files = read_run(made_run(masks=True, classes=STREET, evidence=evidence))
+    outlines = {o.id: o for o in MASKS}
+    for section in sections(files):
+        assert (section.body is None) == (outlines[section.id].piece == piece)
+        assert bool(section.absent) == (section.body is None)
+    assert page_of(files.path).open == []
+
+
+def test_masks_without_a_validation_part_or_an_end(
+    made_run: Make, mask_log: Callable[..., Any]
+) -> None:
+    log = [row | {"val": None} for row in mask_log([0.3, 0.4])]
+    folder = made_run(masks=True, classes=STREET, log=log, count={"train": 9, "test": 9})
+    assert "Mean IoU of validation images" not in page_of(folder).text["curves"]
+    for name in ("results.json", "evidence.json", "evidence.npz", "data.json"):
+        (folder / name).unlink()
+    page = page_of(folder)
+    assert "No score yet" in page.text[""]
+    assert UNFINISHED in page.text["overlays"]
+
+
+def test_a_run_of_an_unknown_task_still_has_a_page(made_run: Make) -> None:
+    page = page_of(made_run(card={"task": "caption"}))
+    assert [attrs["id"] for attrs in page.all("section")] == [outline.id for outline in LABELS]
 
 
 def luminance(colour: str) -> float:

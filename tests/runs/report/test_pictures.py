@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from hubel.runs.report.pictures import Picture, heat, photo, signed, tinted
+from hubel.runs.report.pictures import Picture, areas, doubt, heat, photo, signed, tinted, wrong
 
 
-def pixels(picture: Picture) -> np.ndarray:
+def pixels(picture: Picture, form: str = "png") -> np.ndarray:
     head, _, body = picture.uri.partition(",")
-    assert head == "data:image/png;base64"
+    assert head == f"data:image/{form};base64"
     return np.asarray(Image.open(io.BytesIO(base64.b64decode(body))))
 
 
@@ -72,3 +72,60 @@ def test_empty_cells_are_clear() -> None:
     assert pixels(tinted(np.array([[0.0, 1.0]]), colours)).tolist() == [
         [[90, 90, 90, 0], [90, 90, 90, 255]]
     ]
+
+
+def test_only_photos_above_the_usual_size_are_jpegs() -> None:
+    image = np.zeros((3, 200, 300), np.uint8)
+    image[1] = 120
+    shown = pixels(photo(image, 320), "jpeg")
+    assert shown.shape == (200, 300, 3)
+    assert np.abs(shown.astype(int) - (0, 120, 0)).max() <= 3
+
+
+def test_areas_have_their_classes_colours_and_hatched_gaps() -> None:
+    labels = np.full((12, 20), 255, np.uint8)
+    labels[:, :5], labels[:, 5:10] = 0, 1
+    shown = pixels(areas(labels, [(1, 2, 3), (250, 60, 7)]))
+    assert (shown[:, :5] == (1, 2, 3, 255)).all()
+    assert (shown[:, 5:10] == (250, 60, 7, 255)).all()
+    gap = shown[:, 10:]
+    assert set(np.unique(gap[..., 3])) == {0, 255}  # lines, and nothing between them
+    assert (gap[gap[..., 3] == 255][:, :3] == 128).all()
+
+
+def test_255_classes_have_255_colours() -> None:
+    colours = [(k, 255 - k, k // 2) for k in range(255)]
+    labels = np.arange(255, dtype=np.uint8).reshape(15, 17)
+    shown = pixels(areas(labels, colours))
+    assert np.array_equal(shown[..., :3].reshape(-1, 3), colours)
+    assert (shown[..., 3] == 255).all()
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_wrong_pixels_are_red_on_a_faint_grey_photo(channels: int) -> None:
+    photo_ = np.full((channels, 40, 60), 100, np.uint8)
+    truth = np.zeros((40, 60), np.uint8)
+    said = truth.copy()
+    said[10:20, 10:30] = 1
+    truth[30:, :] = 255
+    shown = pixels(wrong(photo_, truth, said), "jpeg").astype(int)
+    red, green, blue = shown[12:18, 12:28].reshape(-1, 3).mean(axis=0)
+    assert red > 150
+    assert max(green, blue) < 80
+    right = shown[2:8, 2:58]
+    assert np.ptp(right, axis=2).max() < 12  # grey
+    assert 150 < right.mean() < 190  # 100, 45 % of the way to white
+
+
+def test_doubt_runs_from_dark_to_bright() -> None:
+    shown = Image.open(
+        io.BytesIO(
+            base64.b64decode(
+                doubt(np.arange(256, dtype=np.uint8).reshape(4, 64)).uri.partition(",")[2]
+            )
+        )
+    ).convert("L")
+    light = np.asarray(shown, dtype=int).reshape(-1)
+    assert light[0] < 5
+    assert light[-1] > 200
+    assert (np.diff(light) >= 0).all()

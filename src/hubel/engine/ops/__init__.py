@@ -19,6 +19,7 @@ from hubel.engine.ops import (  # noqa: F401 importing is registering
     grid,
     index,
     join,
+    lattice,
     linear,
     loss,
     memory,

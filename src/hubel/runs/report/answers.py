@@ -13,20 +13,25 @@ from hubel.runs.report.figures import reliability
 from hubel.runs.report.folder import PARTS, RunFiles
 from hubel.runs.report.measures import Confusion, calibration, class_scores, confusions
 from hubel.runs.report.pictures import Picture, photo, tinted
+from hubel.runs.report.words import count, percent, short
 
 TABLE_CLASSES = 24  # up to here the counts fit into cells; beyond, the matrix becomes a picture
 NAMED_CLASSES = 120  # up to here the picture's rows are named
 WEAKEST = 15  # a long table of classes opens with so many
 MISTAKES, SAMPLES, BARS = 24, 12, 3
+SHOWN = 0.005  # of a class: a smaller share of its pixels is left out of the matrix
 HIT, MISS = (38, 145, 120), (208, 86, 44)  # mid-tones: they read on white and on black
 
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """One cell of the matrix: `shade` 0..1, how strongly to colour it."""
+    """One cell of the matrix: what stands in it, what is told of it, how strongly it is coloured.
 
-    count: int
-    share: float
+    `shade` is 0..1.
+    """
+
+    text: str
+    title: str
     shade: float
     hit: bool
 
@@ -52,9 +57,12 @@ def confusion_matrix(files: RunFiles) -> dict[str, Any] | None:
     classes = len(confusion)
     names = [files.name_of(k) for k in range(classes)]
     pairs = [_named(files, pair) for pair in confusions(confusion, 10)]
-    body: dict[str, Any] = {"names": names, "pairs": pairs, "part": _part(files)}
+    body: dict[str, Any] = {
+        "names": names, "pairs": pairs, "part": part_of(files), "unit": unit(files)
+    }  # fmt: skip
     if classes <= TABLE_CLASSES:
-        body["rows"] = [_cells(confusion, row) for row in range(classes)]
+        body["rows"] = [_cells(files, confusion, row) for row in range(classes)]
+        body["caption"] = _caption(files, confusion)
     else:
         body["picture"] = _matrix_picture(confusion)
         body["named"] = classes <= NAMED_CLASSES
@@ -74,7 +82,7 @@ def class_table(files: RunFiles) -> dict[str, Any] | None:
     ]
     rows.sort(key=lambda row: (row[3] if row[3] == row[3] else 2.0, row[0]))  # unknown ones last
     split = WEAKEST if len(rows) > TABLE_CLASSES else len(rows)
-    return {"rows": rows[:split], "rest": rows[split:], "part": _part(files)}
+    return {"rows": rows[:split], "rest": rows[split:], "part": part_of(files)}
 
 
 def confidence(files: RunFiles) -> dict[str, Any] | None:
@@ -83,7 +91,8 @@ def confidence(files: RunFiles) -> dict[str, Any] | None:
     found = calibration(table) if table is not None else None
     if table is None or found is None:
         return None
-    return {"figure": reliability(table), "found": found, "part": _part(files)}
+    figure = reliability(table, unit(files))
+    return {"figure": figure, "found": found, "part": part_of(files), "unit": unit(files)}
 
 
 def mistakes(files: RunFiles) -> dict[str, Any] | None:
@@ -102,7 +111,7 @@ def mistakes(files: RunFiles) -> dict[str, Any] | None:
         )
         for k in np.argsort(-wrong.confidence, kind="stable")[:MISTAKES].tolist()
     ]
-    return {"cards": cards, "part": _part(files)}
+    return {"cards": cards, "part": part_of(files)}
 
 
 def samples(files: RunFiles) -> dict[str, Any] | None:
@@ -112,7 +121,7 @@ def samples(files: RunFiles) -> dict[str, Any] | None:
         return None
     cards = [_sample(files, shown, k) for k in range(min(SAMPLES, len(shown.images)))]
     right = sum(card.right for card in cards)
-    return {"cards": cards, "right": right, "part": _part(files)}
+    return {"cards": cards, "right": right, "part": part_of(files)}
 
 
 def _sample(files: RunFiles, shown: Samples, row: int) -> Card:
@@ -130,24 +139,44 @@ def _sample(files: RunFiles, shown: Samples, row: int) -> Card:
     )
 
 
-def _part(files: RunFiles) -> str:
+def part_of(files: RunFiles) -> str:
     """The evaluated part in words, fit to stand before "images"."""
     return PARTS.get(files.evidence.part or "", "evaluated")
 
 
-def _named(files: RunFiles, pair: Confusion) -> tuple[str, str, int, float]:
-    return files.name_of(pair.true), files.name_of(pair.predicted), pair.count, pair.share
+def unit(files: RunFiles) -> str:
+    """What one answer is about."""
+    return "pixel" if files.task == "segment" else "image"
 
 
-def _cells(confusion: NDArray[np.int64], row: int) -> list[Cell]:
+def _caption(files: RunFiles, confusion: NDArray[np.int64]) -> str:
+    if unit(files) == "image":
+        return f"Counts of {part_of(files)} images"
+    return (
+        f"Of the pixels of each true class, how many percent were called what: "
+        f"{short(confusion.sum())} labelled pixels of {part_of(files)} images"
+    )
+
+
+def _named(files: RunFiles, pair: Confusion) -> tuple[str, str, str, float]:
+    form = short if unit(files) == "pixel" else count
+    return files.name_of(pair.true), files.name_of(pair.predicted), form(pair.count), pair.share
+
+
+def _cells(files: RunFiles, confusion: NDArray[np.int64], row: int) -> list[Cell]:
     """One true class. Mistakes are shaded by the root of their share, so that small ones show."""
     total = int(confusion[row].sum())
     cells = []
-    for column, count in enumerate(confusion[row].tolist()):
-        share = count / total if total else 0.0
+    pixels = unit(files) == "pixel"
+    for column, times in enumerate(confusion[row].tolist()):
+        share = times / total if total else 0.0
         hit = column == row
-        shade = 0.55 * share if hit else 0.75 * share**0.5
-        cells.append(Cell(count, share, round(shade, 3) if count else 0.0, hit))
+        shade = round(0.55 * share if hit else 0.75 * share**0.5, 3) if times else 0.0
+        text, title = str(times or ""), percent(share)
+        if pixels:  # seven digits would fit no cell
+            text = f"{100 * share:.0f}" if share >= SHOWN else ""
+            title = f"{short(times)} pixels, {percent(share)}"
+        cells.append(Cell(text, title, shade if text else 0.0, hit))
     return cells
 
 

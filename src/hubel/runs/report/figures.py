@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 
 from hubel.runs.report.history import Column, History
 from hubel.runs.report.measures import wilson
+from hubel.runs.report.words import short
 
 INK, MUTED, LINE = "#010101", "#020202", "#030303"
 TRAIN, VAL, GOOD, BAD = "#040404", "#050505", "#060606", "#070707"
@@ -58,16 +59,25 @@ def loss_curve(history: History, best: int | None) -> Markup:
     return _svg(figure, "loss", _told("Loss", history.train_loss, history.val_loss, "{:.3g}"))
 
 
+def miou_curve(history: History, best: int | None) -> Markup:
+    """Mean IoU on the validation part by epoch, in percent."""
+    figure, axes = _panel(2.9)
+    val = 100 * history.val_miou
+    _pair(axes, history.epoch, np.full_like(val, np.nan), val)
+    _mark_best(axes, history.epoch, val, best)
+    _percents(axes)
+    _epochs(axes, history)
+    nothing = np.empty(0)
+    return _svg(figure, "miou", _told("Mean IoU in percent", nothing, val, "{:.1f}"))
+
+
 def accuracy_curve(history: History, best: int | None) -> Markup:
     """Accuracy by epoch, in percent: training against validation."""
     figure, axes = _panel(2.9)
     train, val = 100 * history.train_accuracy, 100 * history.val_accuracy
     _pair(axes, history.epoch, train, val)
     _mark_best(axes, history.epoch, val, best)
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g} %"))
-    low, high = axes.get_ylim()
-    high = min(101.0, high)
-    axes.set_ylim(max(0.0, min(low, high - SPAN)), high)  # a flat curve shall look flat
+    _percents(axes)
     _epochs(axes, history)
     return _svg(figure, "accuracy", _told("Accuracy in percent", train, val, "{:.1f}"))
 
@@ -94,8 +104,11 @@ def rate_strip(history: History) -> Markup | None:
     return _svg(figure, "rate", told)
 
 
-def reliability(table: NDArray[np.float64]) -> Markup:
-    """Accuracy against confidence, bin by bin, with 95 % whiskers; below it the bins' counts."""
+def reliability(table: NDArray[np.float64], unit: str = "image") -> Markup:
+    """Accuracy against confidence, bin by bin; below it how many answers each bin counts.
+
+    Images get 95 % whiskers; pixels are not independent of each other, and get none.
+    """
     edges = np.linspace(0, 1, len(table) + 1)
     middle, width = (edges[:-1] + edges[1:]) / 2, 0.86 / len(table)
     some = table[:, 0] > 0
@@ -107,13 +120,16 @@ def reliability(table: NDArray[np.float64]) -> Markup:
         _quiet(axes)
     top.plot([0, 1], [0, 1], color=MUTED, linewidth=1.2, linestyle=(0, (4, 3)))
     top.bar(middle[some], right, width, color=TRAIN, alpha=0.75, linewidth=0)
-    spans = np.array([wilson(r * n, n) for r, n in zip(right, counts, strict=True)])
-    reach = np.abs(spans.T - right)
-    top.errorbar(middle[some], right, reach, fmt="none", ecolor=INK, elinewidth=1.1)
+    if unit == "image":
+        spans = np.array([wilson(r * n, n) for r, n in zip(right, counts, strict=True)])
+        reach = np.abs(spans.T - right)
+        top.errorbar(middle[some], right, reach, fmt="none", ecolor=INK, elinewidth=1.1)
+    else:
+        low.yaxis.set_major_formatter(FuncFormatter(lambda value, _: short(value)))
     top.set(xlim=(0, 1), ylim=(0, 1.02), ylabel="how often it is right")
     low.bar(middle[some], counts, width, color=MUTED, alpha=0.55, linewidth=0)
     low.yaxis.set_major_locator(MaxNLocator(2, integer=True))
-    low.set(xlabel="how sure the model says it is", ylabel="images")
+    low.set(xlabel="how sure the model says it is", ylabel=f"{unit}s")
     figure.align_ylabels([top, low])
     for axis in (top.xaxis, top.yaxis):
         axis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:.0f} %"))
@@ -185,6 +201,13 @@ def _limit_loss(axes: Axes, history: History) -> None:
         some = history.step_loss[np.isfinite(history.step_loss)]
     if len(some) and some.max() > 0:
         axes.set_ylim(0, 1.15 * float(some.max()))
+
+
+def _percents(axes: Axes) -> None:
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g} %"))
+    low, high = axes.get_ylim()
+    high = min(101.0, high)
+    axes.set_ylim(max(0.0, min(low, high - SPAN)), high)  # a flat curve shall look flat
 
 
 def _epochs(axes: Axes, history: History) -> None:

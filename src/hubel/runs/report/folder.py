@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from hubel.data.masks.palette import voc_palette
 from hubel.errors import RunError
 from hubel.runs.files import read_json
 from hubel.runs.report.evidence import Evidence
@@ -31,6 +32,19 @@ class RunFiles:
     @property
     def plan(self) -> dict[str, Any]:
         return record(self.config, "plan")
+
+    @property
+    def task(self) -> str:
+        """What the net does: "classify" or "segment"."""
+        return str(self.config.get("task") or "classify")
+
+    @property
+    def colours(self) -> list[tuple[int, int, int]]:
+        """Each class's (r, g, b) of 0..255: the run's own, else VOC's."""
+        given = self.config.get("colours")
+        if isinstance(given, list) and len(given) == len(self.classes):
+            return [(int(r), int(g), int(b)) for r, g, b in given]
+        return list(voc_palette(len(self.classes)))
 
     @property
     def classes(self) -> list[str]:

@@ -10,6 +10,7 @@ from matplotlib.ticker import FuncFormatter
 
 from hubel.runs.files import write_text
 from hubel.runs.group import Group
+from hubel.runs.headline import HEADLINES, headline
 from hubel.runs.report.figures import GOOD, MUTED, TRAIN, _panel, _svg
 from hubel.runs.report.folder import PARTS
 from hubel.runs.report.origin import METRICS
@@ -34,7 +35,7 @@ def _contents(group: Group) -> dict[str, Any]:
     together = _together(results["ensemble"], results["part"])
     members: dict[str, Scores] = results["members"]
     intervals: dict[str, Scores] = results["intervals"]
-    accuracy = intervals["accuracy"]
+    key = headline(intervals)
     return {
         "name": group.folder.resolve().name,
         "kind": group.kind,
@@ -42,12 +43,14 @@ def _contents(group: Group) -> dict[str, Any]:
         "source": group.source["name"],
         "part": "held-out" if group.kind == "folds" else PARTS[results["part"]],
         "count": len(members),
-        "accuracy": accuracy,
-        "together": together,
+        "measured": HEADLINES[key],
+        "masks": key == "miou",
+        "score": intervals[key],
+        "shared": {name: scores.get(key) for name, scores in together.items()},
         "heads": [label for key, (label, _) in METRICS.items() if key in intervals],
         "rows": [(name, _row(scores, intervals)) for name, scores in members.items()],
         "sums": [*_sums(intervals), *((n, _row(s, intervals)) for n, s in together.items())],
-        "picture": _picture(members, accuracy, together),
+        "picture": _picture(members, intervals[key], together, key),
         "seconds": results["seconds"],
     }
 
@@ -78,14 +81,14 @@ def _sums(intervals: dict[str, Scores]) -> list[tuple[str, list[str]]]:
     ]
 
 
-def _picture(members: dict[str, Scores], accuracy: Scores, together: dict[str, Scores]) -> Markup:
-    """Accuracy: a dot per member, the mean and its interval as a band, a ring per ensemble."""
+def _picture(
+    members: dict[str, Scores], mean_score: Scores, together: dict[str, Scores], key: str
+) -> Markup:
+    """The score: a dot per member, the mean and its interval as a band, a ring per ensemble."""
     names = [*members, *together]
-    values = [
-        100 * number(scores["accuracy"]) for scores in (*members.values(), *together.values())
-    ]
+    values = [100 * number(scores.get(key)) for scores in (*members.values(), *together.values())]
     figure, axes = _panel(0.9 + 0.26 * len(names))
-    low, mean, high = (100 * number(accuracy[key]) for key in ("low", "mean", "high"))
+    low, mean, high = (100 * number(mean_score[part]) for part in ("low", "mean", "high"))
     if high >= low:
         axes.axvspan(low, high, color=TRAIN, alpha=0.14, linewidth=0)
     axes.axvline(mean, color=TRAIN, linewidth=1.2)
@@ -98,6 +101,7 @@ def _picture(members: dict[str, Scores], accuracy: Scores, together: dict[str, S
     axes.grid(axis="y", visible=False)
     axes.grid(axis="x", color=MUTED, alpha=0.25, linewidth=0.8)
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g} %"))
-    axes.set_xlabel("accuracy")
+    axes.set_xlabel(HEADLINES[key])
     told = ", ".join(f"{n} {percent(v / 100)}" for n, v in zip(names, values, strict=True))
-    return _svg(figure, "members", f"Accuracy of every member: {told}")
+    measured = HEADLINES[key][:1].upper() + HEADLINES[key][1:]
+    return _svg(figure, "members", f"{measured} of every member: {told}")

@@ -26,10 +26,10 @@ class History:
     """Columns of equal length, NaN where a record lacks the number.
 
     Epochs (E,): epoch (counted from 1), step, train_loss, train_accuracy, val_loss,
-    val_accuracy, lr. Steps (S,): steps, step_at (the step's place on the epochs' axis),
-    step_loss, step_lr. And: best, the last row flagged best; bad_step, the first step at which
-    a loss was no finite number (the log writes null); None where there is none. shift: 1 where
-    the log counts epochs from 0, else 0.
+    val_accuracy, val_miou, lr; the accuracy is that of pixels where these are judged. Steps (S,):
+    steps, step_at (the step's place on the epochs' axis), step_loss, step_lr. And: best, the last
+    row flagged best; bad_step, the first step at which a loss was no finite number (the log
+    writes null); None where there is none. shift: 1 where the log counts epochs from 0, else 0.
     """
 
     epoch: Column
@@ -38,6 +38,7 @@ class History:
     train_accuracy: Column
     val_loss: Column
     val_accuracy: Column
+    val_miou: Column
     lr: Column
     steps: Column
     step_at: Column
@@ -49,6 +50,11 @@ class History:
 
     def __len__(self) -> int:
         return len(self.epoch)
+
+    @property
+    def val_score(self) -> Column:
+        """The validation score by which epochs are compared: mean IoU, else accuracy."""
+        return self.val_miou if np.isfinite(self.val_miou).any() else self.val_accuracy
 
     @property
     def has_val(self) -> bool:
@@ -82,9 +88,10 @@ def history_of(epochs: list[dict[str, Any]], steps: list[dict[str, Any]]) -> His
         epoch=epoch,
         step=step,
         train_loss=_column(epochs, "train", "loss"),
-        train_accuracy=_column(epochs, "train", "accuracy"),
+        train_accuracy=_accuracy(epochs, "train"),
         val_loss=_column(epochs, "val", "loss"),
-        val_accuracy=_column(epochs, "val", "accuracy"),
+        val_accuracy=_accuracy(epochs, "val"),
+        val_miou=_column(epochs, "val", "miou"),
         lr=_column(epochs, "lr"),
         steps=at_step,
         step_at=_on_epochs(at_step, step, epoch),
@@ -121,6 +128,12 @@ def _column(records: list[dict[str, Any]], *path: str) -> Column:
             value = value.get(key) if isinstance(value, dict) else None
         values.append(number(value))
     return np.array(values, dtype=np.float64)
+
+
+def _accuracy(epochs: list[dict[str, Any]], part: str) -> Column:
+    """The share of answers that were right: of images, or of pixels."""
+    images, pixels = (_column(epochs, part, key) for key in ("accuracy", "pixel_accuracy"))
+    return np.where(np.isfinite(images), images, pixels)
 
 
 def _bad(record: dict[str, Any]) -> bool:

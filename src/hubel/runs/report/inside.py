@@ -8,11 +8,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from hubel.runs.report.areas import legend
+from hubel.runs.report.evidence import SeenBatch
 from hubel.runs.report.folder import RunFiles
 from hubel.runs.report.pictures import CRISP, LARGEST, Picture, heat, photo, signed
 from hubel.runs.report.words import number, percent
+from hubel.tasks.segmentation.overlay import overlay
 
-BATCH, FILTERS = 36, 64
+BATCH, FILTERS, WINDOWS = 36, 64, 12
 IMAGES, LAYERS, MAPS = 3, 6, 12  # of the feature maps
 LONG, COSTLIEST = 24, 12  # a longer table of layers opens with its costliest
 NUMBERS = ("parameters", "macs", "milliseconds")
@@ -20,14 +23,29 @@ COLUMNS = ("layer", "kind", *NUMBERS)
 
 
 def batch(files: RunFiles) -> dict[str, Any] | None:
-    """The first images of a training batch, with their labels or blends of labels."""
+    """The first images of a training batch, with their labels, blends of labels, or masks."""
     seen = files.evidence.batch
     if seen is None or not len(seen.images):
         return None
     largest = LARGEST if max(seen.images.shape[-2:]) <= CRISP else 96
+    if seen.labels.ndim == 3:
+        return _masked(files, seen)
     pictures = [photo(image, largest) for image in seen.images[:BATCH]]
     labels = [_label(files, label) for label in seen.labels[:BATCH]]
     return {"pictures": list(zip(pictures, labels, strict=True)), "total": len(seen.images)}
+
+
+def _masked(files: RunFiles, seen: SeenBatch) -> dict[str, Any]:
+    """Windows with their masks laid over them; what has no label keeps its own colours."""
+    pairs = list(zip(seen.images, seen.labels, strict=True))[:WINDOWS]
+    lines = max(seen.images.shape[2:]) > LARGEST  # on smaller ones they would hide the picture
+    drawn = [np.asarray(overlay(image, mask, files.colours, edges=lines)) for image, mask in pairs]
+    pictures = [photo(picture.transpose(2, 0, 1), LARGEST) for picture in drawn]
+    return {
+        "pictures": [(picture, "") for picture in pictures],
+        "total": len(seen.images),
+        "legend": legend(files, seen.labels[:WINDOWS], unlabelled=False),
+    }
 
 
 def filters(files: RunFiles) -> dict[str, Any] | None:
@@ -57,7 +75,7 @@ def features(files: RunFiles) -> dict[str, Any] | None:
     picked = _spread(len(shown.layers), LAYERS)
     layers = []
     for layer in (shown.layers[k] for k in picked):
-        maps, height, width = layer.maps.shape[1:]
+        maps, height, width = (layer.maps.shape[1], *(layer.size or layer.maps.shape[2:]))
         layers.append(
             {
                 "name": layer.layer,

@@ -56,6 +56,42 @@ def class_scores(confusion: NDArray[np.int64]) -> ClassScores:
     )
 
 
+@dataclass(frozen=True, slots=True)
+class AreaScores:
+    """Scores of every class of a mask, float (K,): NaN where there is nothing to divide by.
+
+    iou: pixels that are so and are called so, of those that are or are called so. accuracy: of
+    the pixels that are so, the share called so. precision: of the pixels called so, the share
+    that are. share: of all labelled pixels, those that are so.
+    """
+
+    iou: NDArray[np.float64]
+    accuracy: NDArray[np.float64]
+    precision: NDArray[np.float64]
+    share: NDArray[np.float64]
+
+
+def area_scores(confusion: NDArray[np.int64]) -> AreaScores:
+    """Scores from pixel counts [true, predicted], int64 (K, K)."""
+    scores = class_scores(confusion)
+    right = np.diagonal(confusion)
+    either = scores.support + confusion.sum(axis=0) - right
+    whole = np.full(len(right), confusion.sum())
+    return AreaScores(
+        iou=_share(right.astype(np.float64), either),
+        accuracy=scores.recall,
+        precision=scores.precision,
+        share=_share(scores.support.astype(np.float64), whole),
+    )
+
+
+def mean_iou(confusion: NDArray[np.int64]) -> float:
+    """The mean over the classes that occur or are called, from counts (K, K); NaN for none."""
+    known = area_scores(confusion).iou
+    known = known[np.isfinite(known)]
+    return float(known.mean()) if len(known) else math.nan
+
+
 def _share(part: NDArray[np.float64], whole: NDArray[np.int64]) -> NDArray[np.float64]:
     shares = np.full(len(part), np.nan)
     np.divide(part, whole, out=shares, where=whole > 0)

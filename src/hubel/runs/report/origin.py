@@ -6,10 +6,13 @@ import json
 import math
 from typing import Any
 
-from hubel.runs.report.figures import accuracy_curve, loss_curve, rate_strip
+import numpy as np
+
+from hubel.runs.report.answers import unit
+from hubel.runs.report.figures import accuracy_curve, loss_curve, miou_curve, rate_strip
 from hubel.runs.report.folder import PARTS, RunFiles, record
 from hubel.runs.report.inside import parameters
-from hubel.runs.report.score import guessing, headline
+from hubel.runs.report.score import guessing, headline, measured, spread
 from hubel.runs.report.words import DASH, count, decimal, duration, number, percent, short
 
 ENDINGS = {
@@ -18,6 +21,15 @@ ENDINGS = {
     "diverged": "It stopped because the loss was no longer a number.",
 }
 METRICS = {
+    "miou": ("mean IoU", percent),
+    "pixel_accuracy": ("pixels right", percent),
+    "mean_accuracy": ("pixels right, mean of classes", percent),
+    "fw_iou": ("IoU weighted by class size", percent),
+    "boundary_f": ("boundary F", percent),
+    "rand_f": ("Rand F", percent),
+    "rand_split": ("Rand, not split", percent),
+    "rand_merge": ("Rand, not merged", percent),
+    "pixel_error": ("pixel error", percent),
     "accuracy": ("accuracy", percent),
     "balanced_accuracy": ("balanced accuracy", percent),
     "macro_f1": ("macro F1", percent),
@@ -31,12 +43,16 @@ NAMED = 30  # images or cases under one finding
 
 def head(files: RunFiles) -> dict[str, Any]:
     """Title, the headline score and the key numbers."""
-    source = record(files.config, "source")
+    source, score = record(files.config, "source"), headline(files)
     return {
         "model": plan_model(files),
         "source": source.get("name") or files.plan.get("source") or "unnamed data",
         "run": files.path.resolve().name,
-        "score": headline(files),
+        "task": files.task,
+        "score": score,
+        "measured": measured(files),
+        "spread": spread(files) if score and score.part == files.evidence.part else None,
+        "pixels": {part: files.metrics(part).get("pixel_accuracy") for part in PARTS},
         "parts": PARTS,
         "guess": guessing(files),
         "ending": ENDINGS.get(str(files.results.get("stopped", "")), ""),
@@ -56,6 +72,8 @@ def curves(files: RunFiles) -> dict[str, Any] | None:
     return {
         "loss": loss_curve(history, best),
         "accuracy": accuracy_curve(history, best) if len(history) else None,
+        "miou": miou_curve(history, best) if np.isfinite(history.val_miou).any() else None,
+        "unit": unit(files),
         "rate": rate_strip(history),
         "steps": len(history.steps) > 1,
         "best": None if best is None else int(history.epoch[best]),
@@ -75,6 +93,7 @@ def data_check(files: RunFiles) -> dict[str, Any] | None:
         "findings": [_finding(row) for row in findings],
         "full": files.data.get("full") is True,
         "counts": counts,
+        "counted": _counted(files),
         "names": names,
         "most": max((n for part in counts.values() for n in part.values()), default=0) or 1,
         "sizes": _sizes(record(files.data, "sizes")),
@@ -96,6 +115,14 @@ def _counts(files: RunFiles) -> dict[str, dict[str, int]]:
     parts = record(files.data, "counts").items()
     found = {PARTS.get(part, part): _by_class(numbers, classes) for part, numbers in parts}
     return {part: numbers for part, numbers in found.items() if numbers}
+
+
+def _counted(files: RunFiles) -> str:
+    """What the class counts are of."""
+    if unit(files) == "image":
+        return "Images of each class"
+    read = record(files.data, "sizes").get("read")
+    return "Images that show each class" + (f", of the {count(read)} looked at" if read else "")
 
 
 def _by_class(numbers: Any, classes: list[str]) -> dict[str, int]:

@@ -1,0 +1,1 @@
+"""What the report draws: the trained net judged and looked at from all sides."""

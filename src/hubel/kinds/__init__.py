@@ -1,0 +1,1 @@
+"""What differs from task to task in putting a training together: one file per task."""

@@ -1,0 +1,130 @@
+"""DeepLab, first version: convolutions with holes keep the map of scores fine.
+
+Chen, Papandreou, Kokkinos, Murphy, Yuille 2015, "Semantic image segmentation with deep
+convolutional nets and fully connected CRFs". VGG-16 with pools of 3x3 whose last two do not
+stride; conv5 looks twice as far apart instead (rate 2); fc6 as a convolution with holes, by `field`
+
+    large  3x3, rate 12, 1024 maps   DeepLab-LargeFOV, 20,505,429 weights for 21 classes
+    7x7    7x7, rate 4, 4096 maps    134,346,581
+    4x4    4x4, rate 8, 4096 maps    65,140,565
+    small  4x4, rate 4, 4096 maps    as many: the paper's first net, which sees less
+
+The scores stand at every eighth pixel. In training they are the answer, and the loss reads the
+labels there; in use they are enlarged eight times, bilinearly. The places of the last map lie at
+pixels 0, 8, 16, ... of what the net is given; so an image gets a border of 4 (of zeros) at the top
+and the left, which puts them into the middles of blocks of 8x8, and as much below and at the right
+as makes 8 n + 1 pixels, as the authors' release has it. The paper's CRF is not part of the net.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from hubel.errors import ModelError, unknown
+from hubel.models.body import Body, vgg_features
+from hubel.models.check import share
+from hubel.models.margin import Pair, cut, size_of
+
+STRIDE = 8
+# kernel, rate, maps
+FIELDS = {"large": (3, 12, 1024), "7x7": (7, 4, 4096), "4x4": (4, 8, 4096), "small": (4, 4, 4096)}
+
+
+class DeepLab(nn.Module):
+    """float (N, C, H, W) of any size -> logits (N, classes, H, W).
+
+    In training mode: {"logits": (N, classes, h, w)}, h = H / stride, rounded, and at least 1, where
+    [i, j] is the middle of a block: pixel (8 i + 4, 8 j + 4) at stride 8.
+
+    Args:
+        source: the features up to the last map, or a body.
+        maps: of the last map; `stride`: pixels between its places.
+        field: a key of `FIELDS`.
+        dropout: behind fc6 and fc7.
+    """
+
+    features: nn.Sequential
+    body: Body
+
+    def __init__(
+        self,
+        source: nn.Sequential | Body,
+        maps: int,
+        stride: int,
+        *,
+        classes: int,
+        field: str,
+        dropout: float,
+    ) -> None:
+        super().__init__()
+        self.stride = stride
+        self.part = "body" if isinstance(source, Body) else "features"
+        setattr(self, self.part, source)
+        kernel, rate, wide = FIELDS[field]
+        border = rate * (kernel - 1) // 2
+        self.fc6 = nn.Conv2d(maps, wide, kernel, padding=border, dilation=rate)
+        self.relu6, self.drop6 = nn.ReLU(), nn.Dropout(dropout)
+        self.fc7 = nn.Conv2d(wide, wide, 1)
+        self.relu7, self.drop7 = nn.ReLU(), nn.Dropout(dropout)
+        self.fc8 = nn.Conv2d(wide, classes, 1)
+
+    def forward(self, images: Tensor) -> Tensor | dict[str, Tensor]:
+        """float (N, C, H, W) -> logits (N, classes, H, W); in training at every `stride` pixels."""
+        size, first = size_of(images), self.stride // 2
+        bordered = _bordered(images, self.stride)
+        x = self.features(bordered) if self.part == "features" else self.body(bordered)[-1]
+        x = self.drop6(self.relu6(self.fc6(x)))
+        scores = self.fc8(self.drop7(self.relu7(self.fc7(x))))
+        if self.training:
+            rows, columns = (max(1, (side + first) // self.stride) for side in size)
+            return {"logits": cut(scores, (rows, columns), min(1, first))}
+        whole = [self.stride * (side - 1) + 1 for side in size_of(scores)]
+        return cut(F.interpolate(scores, whole, mode="bilinear", align_corners=True), size, first)
+
+
+def _bordered(images: Tensor, stride: int) -> Tensor:
+    """S / 2 zeros at the top and the left; below and at the right up to sides of n S + 1, n > 0."""
+    first = stride // 2
+    blocks = [max(1, -(-(side + first - 1) // stride)) for side in size_of(images)]
+    down, right = (
+        stride * count + 1 - first - side
+        for count, side in zip(blocks, size_of(images), strict=True)
+    )
+    return F.pad(images, (first, right, first, down))
+
+
+def _vgg16(channels: int) -> nn.Sequential:
+    """VGG-16's features with holes from conv5 on, and the release's pools of 3x3."""
+    features = vgg_features("vgg16", channels, output_stride=STRIDE)
+    for layer in features:
+        if isinstance(layer, nn.MaxPool2d):
+            layer.kernel_size, layer.padding, layer.ceil_mode = 3, 1, False
+    return features
+
+
+def deeplab_v1(
+    *,
+    classes: int,
+    channels: int,
+    size: Pair,
+    body: str = "vgg16",
+    field: str = "large",
+    dropout: float = 0.5,
+) -> DeepLab:
+    """DeepLab. On VGG-16 the release's net; any classifier's name as `body`, held at stride 8.
+
+    Raises `ModelError` for an unknown field or body.
+    """
+    if field not in FIELDS:
+        raise ModelError(unknown("field", field, FIELDS))
+    kept = share("dropout", dropout)
+    if body == "vgg16":
+        source = _vgg16(channels)
+        return DeepLab(source, 512, STRIDE, classes=classes, field=field, dropout=kept)
+    with torch.device("meta"):
+        most = max(stride for stride in Body(body, channels).strides if stride <= STRIDE)
+    found = Body(body, channels, output_stride=most)
+    maps, stride = found.widths[-1], found.strides[-1]
+    return DeepLab(found, maps, stride, classes=classes, field=field, dropout=kept)

@@ -1,0 +1,1 @@
+"""What segmentation is made of: losses, sums, boundaries, objects, weight maps, pictures."""
