@@ -137,6 +137,11 @@ def test_evaluate_predict_report(trained, photos, capsys):
     scores = json.loads(capsys.readouterr().out)["metrics"]
     results = json.loads((trained / "one" / "results.json").read_text())["metrics"]
     assert scores["test"] == pytest.approx(results["test"], abs=1e-6)
+    assert run(["evaluate", str(trained / "one"), "--part", "val", "--json"]) == 0
+    only = json.loads(capsys.readouterr().out)["metrics"]
+    assert only == {"val": pytest.approx(scores["val"], abs=1e-6)}
+    assert run(["evaluate", str(trained / "one"), "--part", "vall"]) == 2
+    assert "unknown part 'vall': did you mean 'val'" in capsys.readouterr().err
     assert run(["evaluate", str(trained / "one"), str(photos)]) == 0
     assert "all" in capsys.readouterr().out
     assert run(["report", str(trained / "one")]) == 0

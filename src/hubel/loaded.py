@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from torch import nn
 
 from hubel.assemble import foreign, make_net, reopen
+from hubel.data.record import PARTS
 from hubel.deploy.door import answers, equipped, predictor_for
 from hubel.deploy.mask_predictor import MaskPrediction, MaskPredictor
 from hubel.deploy.predictor import Prediction, Predictor
-from hubel.errors import OptionError
+from hubel.errors import OptionError, unknown
 from hubel.gather.door import judge
 from hubel.kinds.kind import Data
 from hubel.runs.run import Config, Run
@@ -69,13 +70,17 @@ class LoadedNet:
         tell: Tell = silent,
         tta: str = "none",
         refine: str = "none",
+        parts: Sequence[str] = PARTS,
     ) -> dict[str, dict[str, float]]:
         """Scores by part: on a run's own split, or on all of another `data` (part "all").
 
+        Args:
+            parts: which of its own.
+
         Raises `DataError` where the other data's class names are not the net's, `OptionError` for
-        a net that is no run's and has no data of its own.
+        a net that is no run's and has no data of its own, and for an unknown part.
         """
-        return evaluate(self, data, device, tell, tta, refine)
+        return evaluate(self, data, device, tell, tta, refine, parts)
 
 
 @dataclass(frozen=True)
@@ -106,8 +111,12 @@ def evaluate(
     tell: Tell,
     tta: str = "none",
     refine: str = "none",
+    parts: Sequence[str] = PARTS,
 ) -> dict[str, dict[str, float]]:
     """See `LoadedNet.evaluate`."""
+    for part in parts:
+        if part not in PARTS:
+            raise OptionError(unknown("part", part, PARTS))
     model, card = equipped(loaded.model, loaded.card, tta, refine)
     config = replace(_config(loaded), card=card)
     crew = Crew(0, 1, choose_device(device))
@@ -115,7 +124,6 @@ def evaluate(
         if not isinstance(loaded, LoadedRun):
             raise OptionError("weights that are no run's have no data of their own: say which")
         setting = reopen(loaded.run, config, None, crew, tell)
-        parts: tuple[str, ...] = ("train", "val", "test")
     else:
         setting = foreign(config, data, crew, tell)
         parts = ("test",)

@@ -108,6 +108,7 @@ class LoadedEnsemble:
         tell: Tell = silent,
         tta: str = "none",
         refine: str = "none",
+        parts: Sequence[str] = PARTS,
     ) -> Scores:
         """The ensemble's scores by part.
 
@@ -118,7 +119,7 @@ class LoadedEnsemble:
         Raises `DataError` where the members' splits differ, or the data's class names are others.
         """
         if data is None:
-            return self.own_scores(device=device, tell=tell, tta=tta, refine=refine)
+            return self.own_scores(None, parts, device, tell, tta, refine)
         bench = _bench(self, Crew(0, 1, choose_device(device)), tell, tta, refine)
         found = bench.together(data, ["test"], other=True)  # where foreign images stand
         return {"all": found["test"]} if found else {}

@@ -98,7 +98,7 @@ def test_settings_reach_their_places():
     assert isinstance(net, ByCRF)
     crf = net.crf
     assert (crf.w1, crf.theta_alpha, crf.theta_beta, crf.iterations) == (4, 50, 5, 3)
-    assert (crf.w2, crf.theta_gamma) == (3, 3)
+    assert (crf.w2, crf.theta_gamma) == (3, 1)
     pieces = refined(Says(), WAY, "superpixels:least=7")
     assert isinstance(pieces, BySuperpixels)
     assert (pieces.scale, pieces.sigma, pieces.least) == (100, 0.8, 7)

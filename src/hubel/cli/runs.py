@@ -45,6 +45,9 @@ def evaluate(
     device: Device = "auto",
     tta: Tta = "none",
     refine: Refine = "none",
+    part: Annotated[
+        str | None, typer.Option(help="Only this one of its own: train, val or test.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Score a run on its parts, or on other data; of a group or several runs, their ensemble.
@@ -66,7 +69,10 @@ def evaluate(
     source = rest[0] if rest else None
     with Display(machine=as_json) as display:
         loaded = take_up(runs)
-        scores = loaded.evaluate(source, device=device, tell=display, tta=tta, refine=refine)
+        parts = {} if part is None else {"parts": [part]}
+        scores = loaded.evaluate(
+            source, device=device, tell=display, tta=tta, refine=refine, **parts
+        )
     if as_json:
         record = {"run": run if len(runs) == 1 else runs, "source": source, "metrics": scores}
         print(json.dumps(finite(record)))

@@ -2,11 +2,18 @@
 
 import numpy as np
 import pytest
+from scipy import ndimage
 from scipy.stats import entropy
 
 from hubel.data.masks.record import IGNORE
 from hubel.tasks.caption import PAPER, WRONG
-from hubel.tasks.segmentation.overlay import difference, legend, overlay, uncertainty
+from hubel.tasks.segmentation.overlay import (
+    _mean_around,
+    difference,
+    legend,
+    overlay,
+    uncertainty,
+)
 
 COLOURS = ((200, 0, 0), (0, 100, 50))
 
@@ -103,3 +110,10 @@ def test_legend_wraps_and_shortens():
     assert swatches(strip) == colours
     assert (np.asarray(strip)[:, -2:] == PAPER).all()
     assert legend(["a"], COLOURS[:1], [0.5], width=40).width == 40
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (5, 40), (33, 31), (64, 50)])
+def test_surroundings_are_averaged_as_scipy_does(shape):
+    values = np.random.default_rng(0).random(shape)
+    found = _mean_around(values, 31)
+    assert found == pytest.approx(ndimage.uniform_filter(values, 31, mode="nearest"), abs=1e-9)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from PIL import Image, ImageDraw, ImageFont
-from scipy import ndimage
 
 from hubel.data.masks.record import IGNORE
 from hubel.tasks.caption import INK, PAPER, TEXT, WRONG, shortened
@@ -134,5 +134,19 @@ def _draw_edges(pixels: NDArray[np.float32], mask: NDArray[np.uint8]) -> None:
     line[:, :-1] |= mask[:, :-1] != mask[:, 1:]
     if line.mean() > CROWDED:
         return
-    around = ndimage.uniform_filter(pixels @ LUMINANCE, AROUND, mode="nearest")
+    around = _mean_around(pixels @ LUMINANCE, AROUND)
     pixels[line] = np.where(around[line] < MIDDLE, 255, 0)[:, None]
+
+
+def _mean_around(values: NDArray[np.floating[Any]], side: int) -> NDArray[np.float64]:
+    """The mean of the `side` x `side` pixels around each one, side odd; the border is repeated.
+
+    By running sums. (SciPy's filter would do, but takes longer to import than to run.)
+    """
+    half = side // 2
+    sums = np.pad(values.astype(np.float64), half, mode="edge")
+    for axis in (0, 1):
+        running = np.insert(sums.cumsum(axis), 0, 0.0, axis)
+        count = running.shape[axis] - side
+        sums = running.take(range(side, side + count), axis) - running.take(range(count), axis)
+    return sums / side**2

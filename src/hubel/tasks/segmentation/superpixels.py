@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from importlib import import_module
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from skimage.segmentation import felzenszwalb
 
 from hubel.errors import DataError
 
@@ -21,7 +22,8 @@ def superpixels(
         least: pixels that a piece has at least.
     """
     pixels = np.ascontiguousarray(image.transpose(1, 2, 0))
-    found: NDArray[np.int64] = felzenszwalb(
+    library = import_module("skimage.segmentation")  # half a second, for those who ask for it
+    found: NDArray[np.int64] = library.felzenszwalb(
         pixels, scale=scale, sigma=sigma, min_size=least, channel_axis=-1
     )
     return found
