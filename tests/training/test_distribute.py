@@ -7,10 +7,16 @@ from pathlib import Path
 
 import pytest
 import torch
+from crew_training import masks, source
 from safetensors.torch import load_file
 
+from hubel.assemble import reopen
 from hubel.errors import OptionError
+from hubel.gather.door import judge
+from hubel.loaded import load_run
+from hubel.session import silent
 from hubel.training.distribute import Crew, choose_device
+from hubel.training.speed import Choice
 
 SCRIPT = Path(__file__).with_name("crew_training.py")
 
@@ -38,9 +44,18 @@ def test_two_processes_train_what_one_trains(tmp_path):
     assert [p.name for p in (tmp_path / "two" / "runs").iterdir()] == ["r"]
 
 
-def test_batch_norm_trains_in_a_crew_too(tmp_path):
-    weights, _ = run(tmp_path / "two", "compact", 2)
+@pytest.mark.parametrize(("model", "data"), [("compact", source), ("unet_padded", masks)])
+def test_a_crew_with_batch_norm_judges_the_net_that_it_keeps(tmp_path, model, data):
+    """Running statistics differ from process to process until they are spread."""
+    weights, _ = run(tmp_path / "two", model, 2)
     assert all(torch.isfinite(t).all() for t in weights.values())
+    kept = load_run(tmp_path / "two" / "runs" / "r")
+    alone = Crew(0, 1, torch.device("cpu"))
+    setting = reopen(kept.run, kept.run.config(), data(), alone, silent)
+    for part, told in kept.run.results()["metrics"].items():
+        tally, _ = judge(setting, kept.model, part, Choice())
+        found = setting.task.scores(tally)
+        assert found == pytest.approx(told, rel=1e-5, abs=1e-6), part
 
 
 def test_alone_nothing_is_exchanged():

@@ -184,6 +184,7 @@ def _close_epoch(
     crew: Crew,
 ) -> Epoch:
     rate = _rate(state, feeds, plan, state.step - 1)
+    crew.spread(list(state.judged.buffers()))  # one net is judged and kept, by all its processes
     train = _training_scores(state.sums, task, crew)
     val = None
     if feeds.val is not None:
