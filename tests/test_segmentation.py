@@ -152,6 +152,7 @@ def test_what_does_not_fit_is_said_before_any_training(tmp_path, capsys):
         return capsys.readouterr().err
 
     assert "resnet20 is a net to classify with; to segment" in said("--model", "resnet20")
+    assert re.search("by a classifier of your choice: --body", said("--weights", "imagenet"))
     assert re.search(r"class.*'cell'", said("--objects", "cell"))
     assert "say which class they are of (--objects cell)" in said("--border", "10")
     assert re.search(r"needs the size .*--size 240x320", said("--fit", "stretch"))
@@ -160,6 +161,12 @@ def test_what_does_not_fit_is_said_before_any_training(tmp_path, capsys):
     assert "width=16,norm=false" in said("--options", "width")
     assert re.search("gone.txt.*(no such|not|cannot)", said("--classes", "gone.txt"))
     assert not (tmp_path / "runs").exists() or not list((tmp_path / "runs").iterdir())
+
+
+def test_images_and_masks_are_no_classes(tmp_path, capsys):
+    shapes(tmp_path / "shapes", 4)
+    assert run(["train", "shapes", "-q"]) == 2
+    assert "shapes holds images and masks: --task segment" in capsys.readouterr().err
 
 
 def test_wrong_words_from_python():

@@ -12,7 +12,7 @@ from torch import nn
 
 from hubel.data.order import derive_seed
 from hubel.data.split import Split
-from hubel.errors import ModelError, OptionError, RunError
+from hubel.errors import ModelError, OptionError, RunError, WeightsError
 from hubel.kinds.kind import Data, must_fit
 from hubel.kinds.table import kind_of, task_of
 from hubel.models.architecture import Architecture
@@ -57,7 +57,7 @@ def assemble(
     source = kind.open_data(data, first, downloading(tell))
     words = {**words, "source": source.where or source.origin, "model": label}
     split = choose_split(first, source)
-    begin = open_weights(first.weights, body_name(label, first.body)) if first.weights else None
+    begin = _weights(first, label) if first.weights else None
     if begin is not None and begin.card is not None and first.task == "classify":
         words = {"fit": begin.card.preprocess.fit, **words}
         first = first.model_copy(update={"fit": words["fit"]})
@@ -74,6 +74,18 @@ def assemble(
     if plan.resize != "none":
         must_resize(net, (preprocess.channels, preprocess.height, preprocess.width))
     return prepare(plan, source, split, card, crew, tell), net.to(crew.device)
+
+
+def _weights(plan: Plan, label: str) -> Weights:
+    """The weights to begin from. Raises `WeightsError`, with a hint where a body is lacking."""
+    body = body_name(label, plan.body)
+    try:
+        return open_weights(str(plan.weights), body)
+    except WeightsError as error:
+        if plan.task != "segment" or body != label:
+            raise
+        hint = f"{label} begins by a classifier of your choice: --body efficientnet_lite0"
+        raise WeightsError(f"{error}. {hint}") from None
 
 
 def _begin(net: nn.Module, begin: Weights, card: Card) -> dict[str, Any]:

@@ -46,6 +46,10 @@ def heatmap(
     loaded = load_run(run)
     if not isinstance(loaded, LoadedNet):
         raise OptionError(f"a heat map is of one net, and {run} is several: give one of its runs")
+    if loaded.card.task != "classify":
+        raise OptionError(
+            f"{run} labels every pixel already: 'hubel predict {run} {photo} --out masks/'"
+        )
     classes = loaded.card.classes
     for name in wanted or ():
         if name not in classes:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,13 +14,15 @@ from hubel.data import check as checks
 from hubel.data.feed import Feed
 from hubel.data.files import FileSource
 from hubel.data.findings import Findings
+from hubel.data.masks.folder import are_masks
 from hubel.data.open import open_source
 from hubel.data.preprocess import Preprocess
 from hubel.data.record import ArraySource, Source
+from hubel.data.sets import SETS
 from hubel.data.split import Split
 from hubel.data.store import MemoryStore, Store
 from hubel.data.store import open_store as open_images
-from hubel.errors import OptionError
+from hubel.errors import DataError, OptionError
 from hubel.kinds.kind import Data, Downloaded, Told, Words, places_of, whole_images
 from hubel.models.names import default_side, smallest
 from hubel.runs.weights import Card
@@ -36,7 +39,13 @@ NATIVE_SIDE = 64  # images of one size, up to this, are taken as they are; other
 
 
 def open_data(data: Data, plan: Plan, progress: Downloaded | None) -> Source:
-    """As `Kind.open_data`."""
+    """As `Kind.open_data`. Images with masks are refused: nobody means "masks" as a class."""
+    path = Path(data) if isinstance(data, str | Path) else None
+    if path is not None and data not in SETS and path.is_dir() and are_masks(path):
+        raise DataError(
+            f"{path} holds images and masks: --task segment labels pixels "
+            "(if its folders are classes, give them other names)"
+        )
     return open_source(data, progress)
 
 

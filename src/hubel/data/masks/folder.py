@@ -49,6 +49,14 @@ def find_pairs(root: Path) -> Pairs | None:
     return pairs
 
 
+def are_masks(root: Path) -> bool:
+    """Whether the folders below `root` are named as images and their masks are."""
+    try:
+        return bool(_beside(root) or _parts_above(root) or _segnet(root))
+    except (DataError, OSError):
+        return False
+
+
 Found = list[tuple[Files, Files, str]]  # images, masks, part
 
 
