@@ -153,7 +153,7 @@ def street(words: argparse.Namespace) -> None:
 
 
 def _by_crf(run: LoadedRun) -> dict[str, Any]:
-    """Scores with the CRF whose settings do best on the validation part, as DeepLab's were chosen."""
+    """With the CRF whose settings do best on the validation part, as DeepLab chose its own."""
     tried = {word: run.evaluate(refine=word, parts=["val"])["val"] for word in SETTINGS}
     word = max(tried, key=lambda w: tried[w]["miou"])
     return {
