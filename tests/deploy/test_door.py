@@ -11,7 +11,6 @@ from hubel.deploy.door import answers, equipped, labels_alone, predictor_for
 from hubel.deploy.mask_predictor import MaskPredictor
 from hubel.deploy.predictor import Predictor
 from hubel.errors import OptionError
-from hubel.models.tiles import Tiled
 from hubel.runs.weights import Card
 
 CPU = torch.device("cpu")
@@ -62,10 +61,9 @@ def test_files_to_answers(tmp_path):
 
 
 @torch.no_grad()
-def test_nets_for_masks_are_judged_by_tiles_where_images_are_large():
+def test_nets_for_masks_are_judged_as_they_are_where_nothing_follows():
     net = mask_net()
     judged, found = equipped(net, MASKS, "none", "none")
-    assert isinstance(judged, Tiled)
     assert found is MASKS
     assert not judged.training
     x = torch.randn(1, 1, 7, 5)

@@ -5,10 +5,13 @@ import torch
 from torch import nn
 
 from hubel.data.feed import Feed
+from hubel.data.mask_feed import MaskFeed, open_mask_store
+from hubel.data.masks.open import open_masks
 from hubel.data.preprocess import Preprocess
 from hubel.data.record import ArraySource
 from hubel.data.store import MemoryStore
 from hubel.tasks.classify import Classify
+from hubel.tasks.segment import Segment
 from hubel.training.distribute import Crew
 from hubel.training.evaluate import evaluate
 
@@ -57,3 +60,24 @@ def test_mode_and_statistics_stay():
     evaluate(model, TASK, feed(), Crew(0, 1, CPU))
     assert model.training
     assert all(t.equal(before[name]) for name, t in model.state_dict().items())
+
+
+def test_large_images_go_through_a_net_for_pixels_by_tiles():
+    """And the scores are those of the whole image, for a net that sees no further than a tile."""
+    draw = np.random.default_rng(0)
+    images = draw.integers(0, 255, (2, 1100, 1030), dtype=np.uint8)
+    source = open_masks((images, (images > 128).astype(np.uint8)))
+    plain = Preprocess(1, 64, 64, "same", (0.5,), (0.5,))
+    store = open_mask_store(source, plain, torch.device("cpu"))
+    feed = MaskFeed(store, torch.arange(2), batch=1, device=torch.device("cpu"))
+    net, seen = nn.Conv2d(1, 2, 1), []
+    with torch.no_grad():
+        net.weight.copy_(torch.tensor([-3.0, 3.0]).view(2, 1, 1, 1))
+        net.bias.zero_()
+    net.register_forward_hook(lambda _, given, __: seen.append(given[0].shape[2:]))
+    task = Segment(("dark", "light"), ((0, 0, 0), (255, 255, 255)))
+    found = task.scores(evaluate(net.train(), task, feed, Crew(0, 1, torch.device("cpu"))))
+    assert found["miou"] > 0.99
+    assert len(seen) == 2 * 4
+    assert max(max(size) for size in seen) <= 1024
+    assert net.training

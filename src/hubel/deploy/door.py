@@ -12,7 +12,6 @@ from hubel.deploy.mask_predictor import MaskPrediction, MaskPredictor, labelling
 from hubel.deploy.predictor import FilePredictor, Prediction, Predictor
 from hubel.deploy.views import viewed
 from hubel.errors import OptionError
-from hubel.models.tiles import Tiled
 from hubel.runs.weights import Card
 
 
@@ -62,10 +61,10 @@ def equipped(model: nn.Module, card: Card, tta: str, refine: str) -> tuple[nn.Mo
             `hubel.deploy.mask_views.viewed_masks` for masks.
         refine: of masks: `hubel.deploy.refine.refined`.
 
-    A net for masks takes large images by tiles. Raises `OptionError` as `predictor_for` does.
+    Raises `OptionError` as `predictor_for` does.
     """
     if card.task == "segment":
-        return Tiled(labelling(model, card, tta, refine)).train(model.training), card
+        return labelling(model, card, tta, refine), card
     labels_alone(card.classes, refine=refine)
     return viewed(model, card, tta)
 

@@ -28,6 +28,10 @@ class Task(Protocol):
         """Their names, in the order of the net's answers."""
 
     @property
+    def kind(self) -> str:
+        """ "classify" or "segment"."""
+
+    @property
     def headline(self) -> str:
         """The score by which one net is better than another; higher is better."""
 

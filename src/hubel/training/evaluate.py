@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from hubel.data.feed import Feed
+from hubel.models.tiles import Tiled
 from hubel.tasks.task import Task
 from hubel.training.distribute import Crew
 from hubel.training.native import native_outputs
@@ -25,12 +26,15 @@ def evaluate(
 ) -> Any:
     """The tally of `model` over the feed's first epoch, summed over the crew.
 
+    A net that labels pixels takes images of more than 1024 x 1024 by tiles.
+
     Args:
         each: called with (rows int64 (n,), targets, probabilities) of every batch, on the CPU.
     """
     choice = choice or Choice()
     total = task.empty()
-    for rows, targets, outputs in predictions(model, feed, choice):
+    net = Tiled(model).train(model.training) if task.kind == "segment" else model
+    for rows, targets, outputs in predictions(net, feed, choice):
         total = total + task.tally(outputs, targets)
         if each is not None:
             each(rows, targets.cpu(), task.decode(outputs).cpu())
