@@ -61,13 +61,13 @@ def test_classes_that_are_never_named_or_hardly_found(tell: Tell) -> None:
     assert plain(found).startswith(
         "No pixel was called “sign” (0.5 % of all pixels). "
         "Their IoU is next to nothing: “pole” (2.2 %). "
-        "Weigh rare classes more (--balance median), or add a loss that counts every class alike "
+        "Weigh rare classes more (--balance balanced), or add a loss that counts every class alike "
         "(--loss cross-entropy,dice)"
     )
 
 
 def test_the_advice_leaves_out_what_was_tried(tell: Tell) -> None:
-    plan = {"masks": {"balance": "median", "terms": ["cross-entropy"]}}
+    plan = {"masks": {"balance": "balanced", "terms": ["cross-entropy"]}}
     text = tell(plan=plan)["1 class is never named"].text
     assert "--balance" not in text
     assert "Add a loss" in text
