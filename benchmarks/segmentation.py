@@ -205,7 +205,7 @@ def sliding(words: argparse.Namespace) -> None:
     torch.manual_seed(0)
     image = _grey(words.data / "isbi-em" / "image" / "0.png")
     rows, found = [], []
-    for side in (32, 64, 96):
+    for side in (32, 64):
         net = build("sliding_window", classes=2, channels=1, size=(side, side)).eval()
         x = image[:, :, :side, :side]
         with torch.inference_mode():

@@ -9,6 +9,8 @@ from hubel import api, loaded
 from hubel.data.masks.open import open_masks
 from hubel.data.record import ArraySource
 from hubel.errors import OptionError
+from hubel.session import Notice
+from hubel.together import ensemble
 
 
 def shades(count=60, seed=0):
@@ -120,3 +122,24 @@ def test_words_about_masks_are_refused_by_a_classifier(run, tmp_path):
     with pytest.raises(OptionError, match="--out is for nets that label pixels"):
         run.predict([], out=tmp_path / "masks")
     assert not (tmp_path / "masks").exists()
+
+
+def test_what_cannot_be_judged_is_told(labelling, tmp_path):
+    for number in range(14):
+        for name in ("images", "masks"):
+            (tmp_path / name).mkdir(exist_ok=True)
+            pixels = getattr(stripes(seed=2), name)[number].reshape(12, 15)
+            if name == "masks" and number < 12:
+                pixels = pixels[:5]
+            Image.fromarray(pixels).save(tmp_path / name / f"{number:02d}.png")
+    alone = ensemble([labelling.run.folder])
+    for judged in (labelling, alone):
+        told = []
+        scores = judged.evaluate(tmp_path, tell=told.append)["all"]
+        said = [e.text for e in told if isinstance(e, Notice) and e.level == "warning"]
+        assert said[0].startswith("left out: masks/00.png: the mask is 5 x 15")
+        assert said[10:] == ["and 2 more are left out"]
+        kept = stripes(seed=2)
+        chances = pixel_chances(labelling, kept.images[12:14])
+        right = (chances.argmax(axis=1) == kept.masks[12:14]).mean()
+        assert scores["pixel_accuracy"] == right

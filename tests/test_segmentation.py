@@ -10,6 +10,7 @@ from PIL import Image
 
 import hubel
 from hubel import api
+from hubel.assemble import assemble
 from hubel.cli import run
 from hubel.data.augment import Augment
 from hubel.errors import ModelError, OptionError
@@ -104,19 +105,24 @@ def test_stopped_and_resumed_it_ends_in_the_same_bits(tmp_path):
     assert {"rand_f", "pixel_error"} <= scores.keys()
 
 
-def test_micro_batches_leave_the_same_loss(tmp_path):
-    """Pieces are weighted by their labelled pixels, however unevenly these are spread."""
+@pytest.mark.parametrize(
+    "loss", [{}, {"weights": (0.01, 0.3)}, {"terms": ("dice",)}], ids=["plain", "balanced", "dice"]
+)
+def test_micro_batches_leave_the_same_loss(tmp_path, loss):
+    """Pieces are weighted by what their loss is a mean over, however unevenly that is spread."""
     draw = np.random.default_rng(0)
     images = draw.integers(0, 255, (16, 16, 16), dtype=np.uint8)
     masks = draw.integers(0, 2, (16, 16, 16), dtype=np.uint8)
     masks[::3, 2:] = 255
+    masks[1::3, 3:] = 0
+    masks[2::5] = 255
     steps = {}
     for accumulate in (1, 4):
         seen = steps.setdefault(accumulate, [])
         hubel.train(
             "unet", (images, masks), name=f"a{accumulate}", task="segment", fit="same",
             options={"width": 2, "depth": 1}, epochs=1, batch=8, tune="off", augment=Augment(),
-            accumulate=accumulate, masks={"windows": 1}, val=0.0, test=0.0, dropout=0.0,
+            accumulate=accumulate, masks={"windows": 1, **loss}, val=0.0, test=0.0, dropout=0.0,
             tell=lambda e, seen=seen: seen.append(e.loss) if isinstance(e, Step) else None,
         )  # fmt: skip
     assert steps[1] == pytest.approx(steps[4], rel=1e-5)
@@ -161,6 +167,33 @@ def test_what_does_not_fit_is_said_before_any_training(tmp_path, capsys):
     assert "width=16,norm=false" in said("--options", "width")
     assert re.search("gone.txt.*(no such|not|cannot)", said("--classes", "gone.txt"))
     assert not (tmp_path / "runs").exists() or not list((tmp_path / "runs").iterdir())
+
+
+def test_a_size_alone_is_that_of_windows(tmp_path):
+    """As the guide has it: images keep their scale unless another fit is asked for."""
+    shapes(tmp_path / "shapes", 6)
+    for words, fit in (({}, "same"), ({"fit": "stretch"}, "stretch")):
+        said = {"task": "segment", "size": (16, 24), **words}
+        setting, _ = assemble("unet_padded", "shapes", said, lambda event: None)
+        preprocess = setting.card.preprocess
+        assert (preprocess.fit, preprocess.height, preprocess.width) == (fit, 16, 24)
+        assert setting.plan.fit == fit
+
+
+@pytest.mark.parametrize("part", ["val", "test"])
+def test_a_part_of_broken_pairs_does_not_spoil_a_training(part, tmp_path):
+    shapes(tmp_path / "all", 10)
+    for number, file in enumerate(sorted((tmp_path / "all").glob("*/*.png"))):
+        own = {0: "val", 1: "test"}.get(number % 10, "train")
+        place = tmp_path / "shapes" / file.parent.name / own / file.name
+        place.parent.mkdir(parents=True, exist_ok=True)
+        file.rename(place)
+    (mask,) = (tmp_path / "shapes" / "masks" / part).iterdir()
+    Image.fromarray(np.zeros((3, 3), np.uint8)).save(mask)
+    words = {"options": {"width": 2, "depth": 1}, "epochs": 1, "batch": 4, "tune": "off"}
+    found = hubel.train("unet_padded", "shapes", max_broken=0.5, masks={"windows": 1}, **words)
+    assert found.metrics.keys() == {"train", "val", "test"} - {part}
+    assert any(f"left out: masks/{part}/{mask.name}: the mask is 3 x 3" in n for n in found.notices)
 
 
 def test_images_and_masks_are_no_classes(tmp_path, capsys):

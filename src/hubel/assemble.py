@@ -47,7 +47,7 @@ def assemble(
         "source": "",
         "model": label,
     }  # no recipe has more epochs
-    if words["task"] == "segment" and "size" not in words:
+    if words["task"] == "segment":
         words = {"fit": "same", **words}
         said = {"fit": "same", **said}
     first = make_plan(**said)  # mistakes show before any reading

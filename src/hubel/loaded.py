@@ -18,7 +18,7 @@ from hubel.gather.door import judge
 from hubel.kinds.kind import Data
 from hubel.runs.run import Config, Run
 from hubel.runs.weights import Card, fill
-from hubel.session import Tell, silent
+from hubel.session import Tell, silent, tell_broken
 from hubel.training.distribute import Crew, choose_device
 from hubel.training.plan import make_plan
 from hubel.training.speed import Choice
@@ -133,6 +133,7 @@ def evaluate(
         judged = judge(setting, net, part, Choice())
         if judged is not None:
             scores["all" if data is not None else part] = setting.task.scores(judged[0])
+    tell_broken(setting.store.broken, tell)
     return scores
 
 

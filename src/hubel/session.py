@@ -5,7 +5,7 @@ Stands right of all the rooms that do the work, and left of those who speak to p
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -18,7 +18,7 @@ from hubel.data.record import Batch, Source
 from hubel.data.split import Split, make_split
 from hubel.data.store import Store
 from hubel.engine.native.graph import NotCovered
-from hubel.errors import DataError
+from hubel.errors import BrokenImage, DataError
 from hubel.kinds.kind import Kind
 from hubel.kinds.table import kind_of
 from hubel.runs.remember import recall, remember, signature
@@ -29,6 +29,8 @@ from hubel.training.fit import Epoch, Feeds, Step
 from hubel.training.native import NativeRunner, check_native, has_half, native_runner
 from hubel.training.plan import Plan
 from hubel.training.speed import Choice, measure
+
+MOST_TOLD = 10  # broken images that are named
 
 
 @dataclass(frozen=True)
@@ -109,6 +111,19 @@ def prepare(
     train = kind.training_feed(plan, task, store, split.train, crew)
     val = kind.feed(plan, task, store, split.val, crew) if len(split.val) else None
     return Setting(plan, source, split, card, store, Feeds(train, val), task, crew)
+
+
+def tell_broken(broken: Mapping[int, BrokenImage], tell: Tell) -> None:
+    """A warning for each image that was left out; of many, for the first ten and their number.
+
+    Args:
+        broken: by their rows, as stores keep them.
+    """
+    for row in sorted(broken)[:MOST_TOLD]:
+        error = broken[row]
+        tell(Notice(f"left out: {error}", "warning"))
+    if len(broken) > MOST_TOLD:
+        tell(Notice(f"and {len(broken) - MOST_TOLD} more are left out", "warning"))
 
 
 def choose_split(plan: Plan, source: Source) -> Split:

@@ -28,14 +28,14 @@ from hubel.deploy.mask_ensemble import MaskEnsemble
 from hubel.deploy.mask_predictor import MaskPrediction, MaskPredictor
 from hubel.deploy.predictor import Prediction, Predictor
 from hubel.deploy.views import viewed
-from hubel.errors import DataError, OptionError
+from hubel.errors import BrokenImage, DataError, OptionError
 from hubel.kinds.kind import Data
 from hubel.loaded import LoadedNet, LoadedRun
 from hubel.runs.files import read_json
 from hubel.runs.group import Group, is_group
 from hubel.runs.run import Run
 from hubel.runs.weights import Card
-from hubel.session import Setting, Tell, silent
+from hubel.session import Setting, Tell, silent, tell_broken
 from hubel.tasks.classify import Classify, Tally, logits
 from hubel.training.distribute import Crew, choose_device
 from hubel.training.evaluate import evaluate, predictions
@@ -268,6 +268,7 @@ class _Bench:
         members = self.ensemble.members
         places = class_places([member.card.classes for member in members])
         setting: Setting | None = None
+        broken: dict[int, BrokenImage] = {}
         for member, place in zip(members, places, strict=True):
             net, card = viewed(member.model, member.card, self.tta)
             config = replace(member.run.config(), card=card)
@@ -280,6 +281,8 @@ class _Bench:
                 else:
                     setting = reopen(member.run, config, source, self.crew, self.tell)
             yield net.to(self.crew.device), setting, place
+            broken |= setting.store.broken
+        tell_broken(broken, self.tell)
 
     def _scores(self, tallies: dict[str, Tally]) -> Scores:
         task = Classify(self.ensemble.classes)
@@ -311,11 +314,13 @@ class _MaskBench:
         else:
             setting = reopen(first.run, config, data, self.crew, self.tell)
         tallies = self._tallies(self.ensemble.averaged(), setting, parts)
+        tell_broken(setting.store.broken, self.tell)
         return {part: setting.task.scores(tally) for part, tally in tallies.items()}
 
     def folds(self, data: Data | None) -> Scores:
         """Each member on what it held out; their average on what was apart from all folds."""
         total: Any = None
+        broken: dict[int, BrokenImage] = {}
         for number, member in enumerate(self.ensemble.members):
             setting = reopen(member.run, member.run.config(), data, self.crew, self.tell)
             for tally in self._tallies(member.model, setting, ("test",)).values():
@@ -323,9 +328,11 @@ class _MaskBench:
             if number == 0:
                 first = setting
             data = setting.source
+            broken |= setting.store.broken
         found = {OUT_OF_FOLD: first.task.scores(total)}
         for tally in self._tallies(self.ensemble.averaged(), first, ("apart",)).values():
             found["test"] = first.task.scores(tally)
+        tell_broken(broken, self.tell)
         return found
 
     def _tallies(self, net: nn.Module, setting: Setting, parts: Sequence[str]) -> dict[str, Any]:

@@ -66,6 +66,18 @@ def test_sizes_are_known_before_images_are_read():
     assert padded.size(1) == (6, 8)
 
 
+@pytest.mark.parametrize("asked_first", [True, False])
+def test_sizes_do_not_change_by_what_was_decoded(asked_first):
+    """Processes that have decoded different images must cut the same batches."""
+    store = StreamMaskStore(numbered((5, 6), (7, 8), None, late=[1]), made(), 0)
+    sizes = [(5, 6), (7, 8), None]
+    if asked_first:
+        assert [store.size(row) for row in range(3)] == sizes
+    assert [pair is None for pair in store.pairs([0, 1, 2])] == [False, True, True]
+    assert store.broken.keys() == {1, 2}
+    assert [store.size(row) for row in range(3)] == sizes
+
+
 def test_padding_has_no_label():
     (pair,) = memory(numbered((6, 4)), made("pad")).pairs([0])
     assert (pair.mask[:, [0, 1, 6, 7]] == IGNORE).all()

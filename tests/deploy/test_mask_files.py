@@ -71,7 +71,11 @@ def test_predicted_masks_are_data_again(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "classes", [("sky", "road"), ("a b", "c, d"), ("type 1 2 3", "Gehweg/Straße"), ("a:b", "c")]
+    "classes",
+    [
+        *[("sky", "road"), ("a b", "c, d"), ("type 1 2 3", "Gehweg/Straße"), ("a:b", "c")],
+        *[("#000000", "#ff0000"), ("car #1", "C#"), ("# 1, 2", "b")],
+    ],
 )
 def test_the_reader_takes_every_name_back(classes, tmp_path):
     colours = [(1, 2, 3), (255, 0, 9)]
@@ -101,6 +105,12 @@ def test_masks_that_somebody_drew_are_not_overwritten(tmp_path):
     Image.fromarray(MASK).save(tmp_path / "a.png")
     with pytest.raises(OptionError, match="a.png is there and was not written by 'hubel predict'"):
         MaskFolder(tmp_path, CARD).places([Path("photos/a.jpg")])
+
+
+def test_a_folder_of_a_masks_name_is_not_taken_for_one(tmp_path):
+    (tmp_path / "a.png").mkdir()
+    with pytest.raises(OptionError, match="a.png is there and was not written by 'hubel predict'"):
+        put(MaskFolder(tmp_path, CARD), Path("a.jpg"))
 
 
 def test_ours_are_written_again(tmp_path):

@@ -8,6 +8,7 @@ from torch import nn
 
 from hubel.assemble import assemble
 from hubel.data.masks.record import MaskArrays
+from hubel.errors import BrokenImage
 from hubel.gather.door import gather, judge
 from hubel.gather.masks import CASES, LARGEST, Judged, image_iou, small
 from hubel.runs.report.evidence import Evidence
@@ -206,3 +207,39 @@ def test_the_rest_is_as_for_classifiers(found):
     assert evidence.costs[0]["kind"] == "Conv2d"
     assert evidence.boundary.shape == (3,)
     assert np.isnan(evidence.boundary[2])
+
+
+class Torn(MaskArrays):
+    """Noise of which the rows in `broken` cannot be read."""
+
+    broken = ()
+
+    def __getitem__(self, row):
+        if row in self.broken:
+            raise BrokenImage(self.ids[row], "is broken")
+        return super().__getitem__(row)
+
+
+def judged(broken):
+    """A setting of 4 training and 7 test images, the net, and what was said of the test part."""
+    draw = np.random.default_rng(0)
+    masks = draw.integers(0, 3, (11, 8, 12), dtype=np.uint8)
+    images = draw.integers(0, 255, (11, 3, 8, 12), dtype=np.uint8)
+    parts = np.array(["train"] * 4 + ["test"] * 7)
+    source = Torn(images, masks, "abc", ((0, 0, 0), (9, 9, 9), (5, 5, 5)), parts=parts)
+    source.broken = broken
+    words = {"task": "segment", "size": (8, 12), "batch": 4, "device": "cpu", "val": 0.0}
+    setting, net = assemble(ByBrightness(), source, words, lambda event: None)
+    return setting, net, judge(setting, net, "test", Choice())
+
+
+def test_features_are_shown_though_the_images_chosen_for_it_are_broken(tmp_path):
+    setting, net, found = judged({4, 7, 10})  # the first, the middle and the last
+    gather(setting, net, "test", *found).save(tmp_path)
+    evidence = Evidence.load(tmp_path)
+    assert evidence.features.layers[0].maps.shape[1:] == (3, 8, 12)
+    assert len(evidence.each) == 4
+
+
+def test_a_part_of_which_nothing_can_be_read_is_no_part():
+    assert judged(set(range(4, 11)))[2] is None

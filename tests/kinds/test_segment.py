@@ -11,7 +11,7 @@ from hubel.data.masks.record import IGNORE
 from hubel.data.preprocess import Preprocess
 from hubel.data.record import ArraySource
 from hubel.data.split import Split
-from hubel.errors import DataError, ModelError, OptionError
+from hubel.errors import BrokenImage, DataError, ModelError, OptionError
 from hubel.kinds import segment
 from hubel.kinds.kind import must_fit
 from hubel.tasks.segment import Segment
@@ -88,6 +88,39 @@ def test_windows_cover_the_image_and_make_the_epoch_long_enough():
     many = np.resize(np.arange(8), 200)
     split = Split(many, np.arange(8, 9), np.arange(9, 10))
     assert segment.usual(plan_of(), source, split, fed(source))["masks"]["windows"] == 2
+
+
+def test_windows_are_counted_by_the_usual_image_though_the_first_is_broken(monkeypatch):
+    source = squares(count=10, height=330, width=400)
+    known = fed(source)
+
+    def size(row):
+        if row == 0:
+            raise BrokenImage("0", "is broken")
+        return (3, 1024, 2048) if row % 3 else (3, 9, 9)  # of rows 1 to 7 two are small
+
+    def refuse(row):
+        raise BrokenImage("0", "is broken")
+
+    monkeypatch.setattr(source, "size", size)
+    monkeypatch.setattr(type(source), "__getitem__", lambda self, row: refuse(row))
+    words = segment.usual(plan_of(), source, whole(source), known)
+    assert words["masks"]["windows"] == 1024 * 2048 / 256**2
+
+
+def test_a_class_list_is_found_again_from_anywhere(tmp_path, monkeypatch):
+    """And the ignored value, whether the plan says them or whoever opened the data."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "list.txt").write_text("ground\nsquare\n")
+    pixels = squares()
+    said = plan_of(masks={"classes": "list.txt", "ignore": 7})
+    for source, plan in (
+        (segment.open_data((pixels.images, pixels.masks), said, None), said),
+        (open_masks((pixels.images, pixels.masks), classes="list.txt", ignore=7), plan_of()),
+    ):
+        found = segment.settle(plan, source, whole(source))
+        assert (found.masks.classes, found.masks.ignore) == (str(tmp_path / "list.txt"), 7)
+        assert segment.settle(found, source, whole(source)) == found
 
 
 def test_class_weights_come_from_the_training_masks_and_stay_in_the_plan():

@@ -20,6 +20,7 @@ def net_of(name, **options):
         ("fcn8s", "resnet18", "resnet18"),
         ("unet_padded", "efficientnet_lite0", "efficientnet_lite0"),
         ("unet_padded", None, "unet_padded"),
+        ("deconvnet", None, "vgg16_bn"),
         ("mine.py:net", None, "mine.py:net"),
     ],
 )

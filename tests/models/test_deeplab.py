@@ -8,6 +8,7 @@ from torch import nn
 from hubel.errors import ModelError
 from hubel.models.deeplab import FIELDS
 from hubel.models.names import build
+from hubel.tasks.segmentation.read import nearest
 
 COUNTS = {"large": 20_505_429, "7x7": 134_346_581, "4x4": 65_140_565, "small": 65_140_565}
 
@@ -134,3 +135,45 @@ def test_what_does_not_fit_is_said():
         blank(field="5x5")
     with pytest.raises(ModelError, match="unknown body 'vgg'"):
         blank(body="vgg")
+
+
+def evened(net):
+    """Without anything that chooses: pools are means, ReLUs and norms let through."""
+    for layer in net.modules():
+        if isinstance(layer, nn.MaxPool2d):
+            layer.forward = lambda x, p=layer: F.avg_pool2d(
+                x, p.kernel_size, p.stride, p.padding, p.ceil_mode
+            )
+        if isinstance(layer, nn.ReLU | nn.ReLU6):
+            layer.forward = lambda x: x
+        if isinstance(layer, nn.BatchNorm2d):
+            layer.eval()
+    return net
+
+
+@pytest.mark.parametrize("body", ["compact", "vgg11", "resnet18", "mobilenet_v2"])
+def test_a_place_of_any_body_looks_around_its_pixel(body):
+    """Pools of 2x2, whose places would lie 1.5 or 3.5 pixels further on, have a middle here."""
+    torch.manual_seed(0)
+    net = build("deeplab_v1", classes=1, channels=1, dropout=0.0, body=body).double().train()
+    x = torch.randn(1, 1, 1, 1600, dtype=torch.float64, requires_grad=True)
+    logits = evened(net)(x)["logits"]
+    place = logits.shape[3] // 2
+    (grad,) = torch.autograd.grad(logits[0, 0, 0, place], x)
+    seen = grad.flatten().nonzero().flatten()
+    assert (seen[0] + seen[-1]).item() / 2 == net.stride * place + net.stride // 2
+
+
+@pytest.mark.parametrize("size", [(8, 24), (3, 12), (21, 300), (30, 321), (53, 5)])
+@pytest.mark.parametrize("body", ["compact", "resnet18"])
+def test_in_training_its_answer_is_the_one_in_use_where_the_loss_reads_the_labels(body, size):
+    torch.manual_seed(0)
+    net = build("deeplab_v1", classes=3, channels=1, dropout=0.0, body=body)
+    for layer in net.modules():
+        if isinstance(layer, nn.BatchNorm2d):
+            layer.forward = lambda x: x
+    x = torch.randn(2, 1, *size)
+    with torch.no_grad():
+        found, used = net.train()(x)["logits"], net.eval()(x)
+    rows, columns = (nearest(n, of, x.device) for n, of in zip(found.shape[2:], size, strict=True))
+    torch.testing.assert_close(found, used[:, :, rows][..., columns], rtol=1e-4, atol=1e-5)

@@ -245,19 +245,41 @@ def test_small_bodies_spelt_out():
     for score in net.scores:
         nn.init.normal_(score.weight, std=0.1)
     x = torch.randn(1, 2, 33, 70)
-    eighth, sixteenth, last = net.body(x)[-3:]
+    eighth, sixteenth, last = net.body(F.pad(x, (0, 27, 0, 0)))[-3:]  # 33 x 97: 32 n + 1
     w = net.state_dict()
 
     def score(x, n):
         return F.conv2d(x, w[f"scores.{n}.weight"], w[f"scores.{n}.bias"])
 
-    def up(x, n, factor):
-        kernel = w[f"ups.{n}.weight"]
-        return F.conv_transpose2d(x, kernel, stride=factor, padding=factor // 2, groups=3)
+    def up(x, height, width):
+        return F.interpolate(x, (height, width), mode="bilinear", align_corners=True)
 
-    y = up(score(last, 2), 2, 2)[..., :3, :5] + score(sixteenth, 1)
-    y = up(y, 1, 2)[..., :5, :9] + score(eighth, 0)
-    torch.testing.assert_close(net(x), up(y, 0, 8)[..., :33, :70])
+    y = up(score(last, 2), 3, 7) + score(sixteenth, 1)
+    y = up(y, 5, 13) + score(eighth, 0)
+    torch.testing.assert_close(net(x), up(y, 33, 97)[..., :33, :70], rtol=1e-4, atol=1e-5)
+
+
+@every_net
+@pytest.mark.parametrize("body", ["compact", "resnet18", "mobilenet_v2", "efficientnet_lite0"])
+def test_what_a_pixel_is_called_is_seen_around_it(name, body):
+    """With even kernels and nothing that chooses, the middle of what moves the scores of 32 pixels
+    is theirs."""
+    torch.manual_seed(0)
+    net = build(name, classes=1, channels=1, dropout=0.0, body=body).double().eval()
+    for path, p in net.named_parameters():
+        if not path.startswith("ups"):
+            nn.init.constant_(p, 1 / p[0].numel())
+    for layer in net.modules():
+        if isinstance(layer, nn.MaxPool2d):
+            layer.forward = lambda x, p=layer: F.avg_pool2d(
+                x, p.kernel_size, p.stride, p.padding, p.ceil_mode
+            )
+        if isinstance(layer, nn.ReLU | nn.ReLU6):
+            layer.forward = lambda x: x
+    x = torch.ones(1, 1, 1, 1536, dtype=torch.float64, requires_grad=True)
+    (grad,) = torch.autograd.grad(net(x)[..., 752:784].sum(), x)
+    seen = grad.flatten() / grad.sum()
+    assert abs((seen * torch.arange(1536)).sum() - 767.5) < 1e-6
 
 
 def test_skips_are_taken_from_the_two_maps_before():

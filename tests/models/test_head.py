@@ -35,6 +35,26 @@ def test_heads_are_where_the_papers_nets_have_them(name, head):
     assert head_of(blank(name)) == head
 
 
+@pytest.mark.parametrize(
+    ("name", "options", "body"),
+    [
+        ("unet_padded", {"body": "resnet18"}, {"body"}),
+        ("fcn8s", {"body": "resnet18"}, {"body"}),
+        ("fcn8s", {}, {"features", "fc6", "fc7"}),
+        ("deeplab_v1", {"body": "resnet18"}, {"body"}),
+        ("deeplab_v1", {}, {"features"}),
+        ("deeplab_v1", {"field": "7x7"}, {"features", "fc6", "fc7"}),
+        ("deconvnet", {}, {"features"}),
+    ],
+)
+def test_the_body_of_a_net_for_pixels_is_what_a_classifier_fills(name, options, body):
+    """All else is drawn anew and has to learn: `begin` fills the very same layers."""
+    with torch.device("meta"):
+        net = build(name, classes=7, channels=3, size=(224, 224), **options)
+    own = body_of(net)
+    assert {n.split(".")[0] for n, p in net.named_parameters() if id(p) in own} == body
+
+
 def test_lenets_fixed_codes_belong_to_its_head():
     """The last layer that learns has a row per pixel of a code, the codes one per class."""
     net = blank("lenet5_1998")

@@ -46,9 +46,21 @@ def test_bands_add_up_to_the_image():
 def test_a_band_is_what_scipy_says_the_next_scale_lacks():
     x = np.random.default_rng(0).normal(size=(8, 12))
     row = np.array([1, 4, 6, 4, 1]) / 16
-    coarse = ndimage.convolve(x, np.outer(row, row), mode="mirror")[::2, ::2]
+    smooth = ndimage.convolve(x, np.outer(row, row), mode="mirror")
+    coarse = smooth.reshape(4, 2, 6, 2).mean(axis=(1, 3))
     _, found = laplacian(torch.from_numpy(x)[None, None], 2)
     np.testing.assert_allclose(found[0, 0].numpy(), coarse, atol=1e-12)
+
+
+def test_scales_lie_over_each_other():
+    """A mirrored image has mirrored bands, and a slope has nothing that the next scale lacks."""
+    x = torch.randn(1, 1, 16, 32, dtype=torch.float64)
+    for band, mirrored in zip(laplacian(x, 3), laplacian(x.flip(3), 3), strict=True):
+        torch.testing.assert_close(mirrored, band.flip(3))
+    slope = torch.arange(64.0).expand(1, 1, 64, 64)
+    fine, middle, _ = laplacian(slope, 3)
+    assert fine[..., 8:-8].abs().max() < 1e-4
+    assert middle[..., 8:-8].abs().max() < 1e-4
 
 
 @pytest.mark.parametrize("size", [(4, 4), (20, 33)])

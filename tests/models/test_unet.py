@@ -258,6 +258,7 @@ def test_every_map_of_the_body_is_used():
         ("unet", {"dropout": 1.0}, "dropout must be"),
         ("unet", {"body": "resnet18"}, "unknown option of unet 'body'"),
         ("unet_padded", {"body": "resnet"}, "unknown body 'resnet'"),
+        ("unet_padded", {"width": 0}, "width must be"),
     ],
 )
 def test_what_does_not_fit_is_said(name, options, message):

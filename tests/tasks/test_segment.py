@@ -170,6 +170,21 @@ def test_hits_and_counted_are_the_confusions():
     assert (FIVE.hits(z, weighted), FIVE.counted(weighted)) == (hits, tally.count)
 
 
+def test_the_mass_of_a_piece_is_what_its_loss_is_a_mean_over():
+    """Losses of two pieces, weighted by their masses, are the loss of both."""
+    z, labels = scene(shape=(4, 5, 6, 7))
+    labels[0, 1:], labels[3] = IGNORE, IGNORE
+    weights = (0.1, 2.0, 0.0, 1.0, 0.5)
+    for options in ({}, {"weights": weights}, {"terms": ("dice",)}, {"terms": ("focal",)}):
+        task = Segment(NAMES, COLOURS, **options)
+        parts = [(z[:1], labels[:1]), (z[1:3], labels[1:3]), (z[3:], labels[3:])]
+        masses = torch.tensor([float(task.mass(t)) for _, t in parts])
+        losses = torch.stack([task.total(*part) for part in parts])
+        assert masses[2] == 0
+        together = (masses * losses).sum() / masses.sum()
+        torch.testing.assert_close(together, task.total(z, labels))
+
+
 def test_hits_of_smaller_logits_are_of_all_pixels():
     z, labels = scene((2, 5, 3, 4), right=9)
     large = labels.repeat_interleave(8, 1).repeat_interleave(8, 2)

@@ -8,7 +8,7 @@ from hubel.data.files import FileSource
 from hubel.data.record import ArraySource
 from hubel.models.table import MODELS
 from hubel.training.plan import make_plan
-from hubel.training.recipes import DATA, LEAST, MOST, OPTIMISERS, recipe
+from hubel.training.recipes import DATA, LEAST, MOST, OPTIMISERS, mask_recipe, recipe
 
 
 def arrays(name):
@@ -55,3 +55,28 @@ def test_digits_are_never_mirrored_and_photos_shift_with_their_size(tmp_path):
     photos = FileSource(tmp_path, ["a.png"], np.zeros(1), ("a",), name="p", origin="p")
     assert recipe("compact", photos, 100, 64)["augment"] == Augment(flip=True, shift=8)
     assert recipe("compact", arrays("unknown"), 100, 64)["augment"] == Augment()
+
+
+NETS = [name for name, entry in MODELS.items() if entry.task == "segment"]
+
+
+@pytest.mark.parametrize("freeze", [None, "body", "body.layer1"])
+@pytest.mark.parametrize("weights", [None, "imagenet"])
+@pytest.mark.parametrize("model", NETS)
+def test_every_mask_recipe_is_a_plan(model, weights, freeze):
+    said = {"source": "s", "model": model, "task": "segment", "weights": weights, "freeze": freeze}
+    words = mask_recipe(make_plan(**said), windows=2, shown=300, channels=3)
+    assert make_plan(**said, **words).body_rate == (0.2 if weights and freeze != "body" else 1.0)
+
+
+@pytest.mark.parametrize(
+    ("model", "body", "rate"),
+    [
+        ("unet", None, 5e-4), ("fcn8s", None, 5e-4), ("fcn8s", "vgg16", 5e-4),
+        ("unet_padded", "vgg11", 5e-4), ("deeplab_v1", "vgg16", 5e-4), ("unet_padded", None, 2e-3),
+        ("fcn8s", "resnet18", 2e-3), ("fcn8s", "vgg16_bn", 2e-3), ("deconvnet", None, 2e-3),
+    ],
+)  # fmt: skip
+def test_nets_without_batch_norm_take_smaller_steps(model, body, rate):
+    plan = make_plan(source="s", model=model, task="segment", body=body)
+    assert mask_recipe(plan, 2, 300, 3)["optimiser"]["lr"] == rate

@@ -29,7 +29,7 @@ def make_folds(source: Source, folds: int, seed: int = 0) -> NDArray[np.int64]:
         DataError: fewer different images than folds.
     """
     pool = np.flatnonzero(~np.isin(source.parts, ("val", "test")))
-    _, of_row, size = np.unique(source.hashes()[pool], return_inverse=True, return_counts=True)
+    _, of_row, size = np.unique(source.pictures()[pool], return_inverse=True, return_counts=True)
     if not 2 <= folds <= len(size):
         raise DataError(
             f"{source.name} can be cut into 2 to {len(size)} folds (it has so many different "
@@ -84,6 +84,9 @@ class _Rows(Source):
     def hashes(self) -> NDArray[np.uint64]:
         return self.source.hashes()[self.kept]
 
+    def pictures(self) -> NDArray[np.uint64]:
+        return self.source.pictures()[self.kept]
+
 
 def _deal(
     size: NDArray[np.int64], label: NDArray[np.int64], folds: int, seed: int
@@ -107,7 +110,7 @@ def _deal(
 def _require_enough(source: Source, numbers: NDArray[np.int64], folds: int, need: int) -> None:
     """Every class keeps `need` different images, whichever fold is held out."""
     pool = np.flatnonzero(numbers)
-    _, first = np.unique(source.hashes()[pool], return_index=True)
+    _, first = np.unique(source.pictures()[pool], return_index=True)
     rows = pool[first]
     named = strata(source)
     counts = np.zeros((folds, len(named)), np.int64)

@@ -108,7 +108,7 @@ class MaskFeed(Feed):
         return [group[self.rank :: self.world] for group in self._alike()]
 
     def _alike(self) -> list[Tensor]:
-        """The rows as they stand, in groups of one size; without those known to be broken."""
+        """The rows as they stand, in groups of one size; without those whose header is broken."""
         groups: list[list[int]] = []
         last: Size | None = None
         pixels = self.batch * self.store.preprocess.height * self.store.preprocess.width

@@ -73,21 +73,23 @@ class MaskStore(Store):
         preprocess.check_masks()
         super().__init__(source, preprocess)
         self.weighed = weigh is not None
-        self._sizes: dict[int, Size] = {}
+        self._sizes: dict[int, Size | None] = {}
 
     @abstractmethod
     def pairs(self, rows: Sequence[int]) -> Iterator[Pair | None]:
         """The pair of each row, in order, as they are asked for; None where it is broken."""
 
     def size(self, row: int) -> Size | None:
-        """Height and width of a prepared image, without decoding it; None where it is broken."""
-        if row not in self._sizes and row not in self.broken:
+        """Height and width of a prepared image, without decoding it; None where its header is
+        broken. What decoding has found out changes nothing: other processes do not know of it."""
+        if row not in self._sizes:
             try:
                 _, height, width = self.source.size(row)
                 self._sizes[row] = self.preprocess.target(height, width)
             except BrokenImage as error:
                 self.broken[row] = error
-        return self._sizes.get(row)
+                self._sizes[row] = None
+        return self._sizes[row]
 
     def fetch(self, order: Sequence[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
         """As `Store.fetch`, the images alone. Raises `DataError` where sizes differ."""

@@ -89,6 +89,10 @@ class Source(ABC):
     def hashes(self) -> NDArray[np.uint64]:
         """64-bit content hash of each image, (N,). Equal content, equal hash; cached."""
 
+    def pictures(self) -> NDArray[np.uint64]:
+        """64-bit hash of each image whatever is said of it, (N,): by these copies stay together."""
+        return self.hashes()
+
     def fingerprint(self) -> str:
         """Hash of the whole: content, targets and class names, whatever the order or file names."""
         rows = np.stack([self.hashes(), self.targets.astype(np.uint64)], axis=1)

@@ -144,7 +144,7 @@ class _Groups:
     @classmethod
     def of(cls, source: Source, pool: NDArray[np.int64]) -> _Groups:
         classes = len(strata(source))
-        targets, hashes = source.targets[pool], source.hashes()[pool]
+        targets, hashes = source.targets[pool], source.pictures()[pool]
         order = np.lexsort((targets, hashes))
         targets, hashes = targets[order], hashes[order]
         first = np.r_[True, hashes[1:] != hashes[:-1]]

@@ -10,6 +10,7 @@ Beside the images such a folder is data again ('hubel data check').
 from __future__ import annotations
 
 import os
+import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -155,9 +156,10 @@ def shrunk(image: NDArray[np.uint8], factor: int) -> NDArray[np.uint8]:
 
 def class_list(classes: Sequence[str], colours: Colours) -> str:
     """The text of a class list: `name r g b`; names with commas as CVAT has them,
-    `name:r,g,b::`."""
+    `name:r,g,b::`. Before a # that would begin a comment stands a backslash."""
     lines = []
-    for name, colour in zip(classes, colours, strict=True):
+    for word, colour in zip(classes, colours, strict=True):
+        name = re.sub(r"(?<!\S)#", r"\\#", word)
         if "," in name and ":" not in name:
             lines.append(f"{name}:{','.join(map(str, colour))}::")
         else:

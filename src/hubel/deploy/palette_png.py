@@ -63,6 +63,8 @@ class PaletteWriter:
 
 def is_ours(path: Path) -> bool:
     """Whether a file was written by `PaletteWriter`."""
+    if not path.is_file():
+        return False
     with path.open("rb") as file:
         head = file.read(128)
     return head.startswith(SIGNATURE) and b"tEXt" + MARK in head

@@ -31,16 +31,20 @@ WAYS = {"classify": "hubel.gather.labels", "segment": "hubel.gather.masks"}
 def judge(
     setting: Setting, model: nn.Module, part: str, choice: Choice, most: int | None = None
 ) -> tuple[Any, Any] | None:
-    """The tally of a part and what was said of each image; None where the part is empty."""
+    """The tally of a part and what was said of each image; None where the part is empty, or
+    nothing of it can be read."""
     feed = setting.judge(part, most)
     if feed is None:
         return None
-    said = _ways(setting).Judged()
+    said, seen = _ways(setting).Judged(), 0
 
     def each(rows: Tensor, targets: Tensor, probabilities: Tensor) -> None:
+        nonlocal seen
+        seen += len(rows)
         said(rows, targets, probabilities)
 
-    return evaluate(model, setting.task, feed, setting.crew, choice, each), said
+    tally = evaluate(model, setting.task, feed, setting.crew, choice, each)
+    return (tally, said) if seen else None
 
 
 def gather(setting: Setting, model: nn.Module, part: str, tally: Any, said: Any) -> Evidence:

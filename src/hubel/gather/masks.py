@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor, nn
 
-from hubel.data.feed import Feed
 from hubel.data.masks.record import IGNORE
+from hubel.errors import DataError
 from hubel.gather.common import look_inside
 from hubel.runs.report.evidence import Case, Evidence, SeenBatch
 from hubel.session import Setting
@@ -107,8 +107,6 @@ def gather(
     setting: Setting, model: nn.Module, part: str, tally: PixelTally, said: Judged
 ) -> Evidence:
     """Everything the report draws, about `part`. The model is left as it was."""
-    feed = setting.judge(part, LOOKED_AT)
-    assert feed is not None
     evidence = Evidence(part=part)
     evidence.confusion = tally.confusion.numpy()
     evidence.calibration = tally.calibration.numpy()
@@ -116,7 +114,7 @@ def gather(
     evidence.each = np.array(said.scores)
     evidence.cases = _cases(setting, said)
     evidence.batch = _seen(setting)
-    look_inside(evidence, model, feed, _first(feed), MAPS_SIDE)
+    look_inside(evidence, model, setting.feeds.train, _some(setting, part), MAPS_SIDE)
     return evidence
 
 
@@ -169,11 +167,17 @@ def _seen(setting: Setting) -> SeenBatch:
     return SeenBatch(feed.seen(batch)[:WINDOWS].numpy(), labels.cpu().numpy())
 
 
-def _first(feed: Feed) -> NDArray[np.uint8]:
-    """The feed's first images of one size, as many as can be looked into at once."""
-    images = feed.seen(next(feed.batches(0)))
-    fitting = LOOKED_PIXELS // images.shape[2:].numel()
-    return images[: max(1, min(LOOKED_AT, fitting))].numpy()
+def _some(setting: Setting, part: str) -> NDArray[np.uint8]:
+    """Images of one size, as many as can be looked into at once: the first of some that are evenly
+    spread, or, where these are broken, of the part."""
+    for most in (LOOKED_AT, None):
+        feed = setting.judge(part, most)
+        batch = None if feed is None else next(feed.batches(0), None)
+        if feed is not None and batch is not None:
+            images = feed.seen(batch)
+            fitting = LOOKED_PIXELS // images.shape[2:].numel()
+            return images[: max(1, min(LOOKED_AT, fitting))].numpy()
+    raise DataError(f"no image of the {part} part can be read")
 
 
 def _without(answers: list[Answer], taken: list[Answer]) -> list[Answer]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -24,7 +25,7 @@ from hubel.data.preprocess import Preprocess
 from hubel.data.record import Source
 from hubel.data.split import Split
 from hubel.data.store import Store
-from hubel.errors import DataError, OptionError, unknown
+from hubel.errors import BrokenImage, DataError, OptionError, unknown
 from hubel.kinds.kind import Data, Downloaded, Told, Words, places_of, whole_images
 from hubel.runs.weights import Card
 from hubel.tasks.segment import Segment, logits
@@ -67,8 +68,7 @@ def choose_preprocess(
             "fit 'crop' would leave the border without labels: allowed for masks are same, "
             "stretch and pad"
         )
-    rows = np.random.default_rng(split.seed).permutation(split.train)[:LOOKED_AT]
-    images = whole_images(source, rows.tolist())
+    images = whole_images(source, _looked_at(split))
     shapes = np.array([image.shape[1:] for image in images])
     if plan.fit != "same" and plan.size is None:
         raise OptionError(f"fit '{plan.fit}' needs the size to bring images to (--size 240x320)")
@@ -78,6 +78,11 @@ def choose_preprocess(
     channels = 1 if all(image.shape[0] == 1 for image in images) else 3
     mean, std = _statistics(images, channels)
     return Preprocess(channels, height, width, plan.fit, mean, std)
+
+
+def _looked_at(split: Split) -> list[int]:
+    rows: list[int] = np.random.default_rng(split.seed).permutation(split.train).tolist()
+    return rows[:LOOKED_AT]
 
 
 def _window(shapes: NDArray[np.int64]) -> tuple[int, int]:
@@ -111,21 +116,35 @@ def usual(plan: Plan, source: Source, split: Split, preprocess: Preprocess) -> W
 
 
 def _windows(source: Source, split: Split, preprocess: Preprocess) -> int:
-    """So many windows of an image that they cover it once, and that an epoch is not too short."""
+    """So many windows of an image that they cover the usual one once, and that an epoch is not too
+    short."""
     covering = 1
     if preprocess.fit == "same":
-        image = whole_images(source, split.train[:1].tolist())[0]
         pixels = preprocess.height * preprocess.width
-        covering = max(1, round(image.shape[1] * image.shape[2] / pixels))
+        covering = max(1, round(_usual_area(source, _looked_at(split)) / pixels))
     return max(covering, math.ceil(LEAST_WINDOWS / max(len(split.train), 1)))
 
 
-def settle(plan: Plan, source: Source, split: Split) -> Plan:
-    """Class weights, where the plan asks for a balance; the class of objects, where it has one.
+def _usual_area(source: Source, rows: list[int]) -> float:
+    """The median of these images' pixels, as far as they can be read."""
+    assert isinstance(source, MaskSource)
+    areas = []
+    for row in rows:
+        with suppress(BrokenImage):
+            areas.append(math.prod(source.size(row)[1:]))
+    return float(np.median(areas)) if areas else 0.0
 
-    Raises `OptionError` for an unknown class and for weights that are not one per class.
+
+def settle(plan: Plan, source: Source, split: Split) -> Plan:
+    """Class weights, where the plan asks for a balance; and how the masks were opened, by which
+    they are opened again.
+
+    Raises `OptionError` for an unknown class of objects and for weights that are not one per class.
     """
-    masks = plan.masks
+    assert isinstance(source, MaskSource)
+    opened = {"classes": source.listed_in, "ignore": source.ignored}
+    masks = plan.masks.model_copy(update=opened)
+    plan = plan.model_copy(update={"masks": masks})
     if masks.objects is not None and masks.objects not in source.classes:
         raise OptionError(unknown("class", masks.objects, source.classes))
     if masks.weights is not None:
@@ -136,7 +155,6 @@ def settle(plan: Plan, source: Source, split: Split) -> Plan:
         return plan
     if masks.balance == "none":
         return plan
-    assert isinstance(source, MaskSource)
     weights = class_weights(class_shares(source, split.train).tolist(), masks.balance)
     return plan.model_copy(update={"masks": masks.model_copy(update={"weights": weights})})
 

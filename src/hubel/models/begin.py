@@ -14,6 +14,7 @@ from hubel.models.names import family
 from hubel.models.table import MODELS
 
 VGG = "classifier.0.weight"  # of VGG: its first fully connected layer, which can become fc6
+FIXED = {"deconvnet": "vgg16_bn"}  # whose features a net has that takes no other body
 
 
 def body_name(model: str, asked: str | None) -> str:
@@ -28,7 +29,7 @@ def body_name(model: str, asked: str | None) -> str:
         return asked or model
     usual = inspect.signature(family(model)).parameters.get("body")
     named = usual is not None and isinstance(usual.default, str)
-    return str(usual.default) if named and usual is not None else model
+    return str(usual.default) if named and usual is not None else FIXED.get(model, model)
 
 
 def begin(net: nn.Module, state: Mapping[str, Tensor]) -> None:

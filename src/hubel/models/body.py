@@ -128,6 +128,14 @@ def vgg_features(name: str, channels: int, output_stride: int | None = None) -> 
     return features
 
 
+def centre(layers: nn.Module) -> None:
+    """Pools of 3x3 in place of 2x2, as DeepLab has VGG's: on sides of n S + 1 the places of every
+    map then lie at pixels 0, S, 2 S, ..., as those of strided convolutions do."""
+    for layer in layers.modules():
+        if isinstance(layer, nn.MaxPool2d) and layer.kernel_size == 2:
+            layer.kernel_size, layer.padding, layer.ceil_mode = 3, 1, False
+
+
 def take(net: nn.Module, state: Mapping[str, Tensor], prefixes: tuple[str, ...] = ("",)) -> None:
     """Fill those of the net's tensors whose keys begin with a prefix from `state` (key -> tensor
     of any shape).

@@ -42,6 +42,8 @@ class DeconvNet(nn.Module):
         window: (rows, columns) of fc6, in places of the last map.
     """
 
+    begins = ("features",)  # by VGG's
+
     def __init__(self, *, classes: int, channels: int, width: float, fc: int, window: Pair) -> None:
         super().__init__()
         self.window = window

@@ -13,7 +13,8 @@ The scores stand at every eighth pixel. In training they are the answer, and the
 labels there; in use they are enlarged eight times, bilinearly. The places of the last map lie at
 pixels 0, 8, 16, ... of what the net is given; so an image gets a border of 4 (of zeros) at the top
 and the left, which puts them into the middles of blocks of 8x8, and as much below and at the right
-as makes 8 n + 1 pixels, as the authors' release has it. The paper's CRF is not part of the net.
+as makes 8 n + 1 pixels, as the authors' release has it. Pools of 2x2 in other bodies, whose places
+lie between pixels, become 3x3 as well. The paper's CRF is not part of the net.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from hubel.errors import ModelError, unknown
-from hubel.models.body import Body, vgg_features
+from hubel.models.body import Body, centre, vgg_features
 from hubel.models.check import share
 from hubel.models.margin import Pair, cut, size_of
 
@@ -35,8 +36,9 @@ FIELDS = {"large": (3, 12, 1024), "7x7": (7, 4, 4096), "4x4": (4, 8, 4096), "sma
 class DeepLab(nn.Module):
     """float (N, C, H, W) of any size -> logits (N, classes, H, W).
 
-    In training mode: {"logits": (N, classes, h, w)}, h = H / stride, rounded, and at least 1, where
-    [i, j] is the middle of a block: pixel (8 i + 4, 8 j + 4) at stride 8.
+    In training mode: {"logits": (N, classes, h, w)}, h = H / stride, rounded, and at least 1: the
+    scores at the middles of h x w equal blocks, where the loss reads the labels. Where 8 divides
+    the image these are the net's own places, (8 i + 4, 8 j + 4); else they lie between, as in use.
 
     Args:
         source: the features up to the last map, or a body.
@@ -62,6 +64,7 @@ class DeepLab(nn.Module):
         self.stride = stride
         self.part = "body" if isinstance(source, Body) else "features"
         setattr(self, self.part, source)
+        self.begins = ("features", "fc6", "fc7") if field == "7x7" else ("features",)  # by VGG's
         kernel, rate, wide = FIELDS[field]
         border = rate * (kernel - 1) // 2
         self.fc6 = nn.Conv2d(maps, wide, kernel, padding=border, dilation=rate)
@@ -78,8 +81,9 @@ class DeepLab(nn.Module):
         x = self.drop6(self.relu6(self.fc6(x)))
         scores = self.fc8(self.drop7(self.relu7(self.fc7(x))))
         if self.training:
-            rows, columns = (max(1, (side + first) // self.stride) for side in size)
-            return {"logits": cut(scores, (rows, columns), min(1, first))}
+            for axis, side in enumerate(size, start=2):
+                scores = _at_middles(scores, axis, side, self.stride)
+            return {"logits": scores}
         whole = [self.stride * (side - 1) + 1 for side in size_of(scores)]
         return cut(F.interpolate(scores, whole, mode="bilinear", align_corners=True), size, first)
 
@@ -95,13 +99,18 @@ def _bordered(images: Tensor, stride: int) -> Tensor:
     return F.pad(images, (first, right, first, down))
 
 
-def _vgg16(channels: int) -> nn.Sequential:
-    """VGG-16's features with holes from conv5 on, and the release's pools of 3x3."""
-    features = vgg_features("vgg16", channels, output_stride=STRIDE)
-    for layer in features:
-        if isinstance(layer, nn.MaxPool2d):
-            layer.kernel_size, layer.padding, layer.ceil_mode = 3, 1, False
-    return features
+def _at_middles(scores: Tensor, axis: int, side: int, stride: int) -> Tensor:
+    """Scores along an axis, whose place i lies at pixel S i - S / 2 of `side`, in the middles of
+    equal blocks of about S pixels: the pixels floor((k + 1/2) side / blocks)."""
+    blocks = max(1, (side + stride // 2) // stride)
+    middles = (2 * torch.arange(blocks, device=scores.device) + 1) * side // (2 * blocks)
+    middles = middles + stride // 2
+    before = middles // stride
+    behind = (before + 1).clamp(max=scores.shape[axis] - 1)
+    share = (middles % stride / stride).to(scores)
+    share = share[:, None] if axis == 2 else share
+    left, right = scores.index_select(axis, before), scores.index_select(axis, behind)
+    return left + share * (right - left)
 
 
 def deeplab_v1(
@@ -121,10 +130,12 @@ def deeplab_v1(
         raise ModelError(unknown("field", field, FIELDS))
     kept = share("dropout", dropout)
     if body == "vgg16":
-        source = _vgg16(channels)
+        source = vgg_features("vgg16", channels, output_stride=STRIDE)
+        centre(source)
         return DeepLab(source, 512, STRIDE, classes=classes, field=field, dropout=kept)
     with torch.device("meta"):
         most = max(stride for stride in Body(body, channels).strides if stride <= STRIDE)
     found = Body(body, channels, output_stride=most)
+    centre(found)
     maps, stride = found.widths[-1], found.strides[-1]
     return DeepLab(found, maps, stride, classes=classes, field=field, dropout=kept)

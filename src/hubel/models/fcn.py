@@ -12,7 +12,11 @@ significant difference (`learn_upsampling`). What stands at the same pixel is ad
 are those of the release. 136,152,917, 134,815,994 and 134,489,759 weights for 21 classes.
 
 On any other body (`body="resnet18"`) the same head without fc6 and fc7: scores of the last map and
-of the two before it. Padding is the body's own, and every class is enlarged by itself.
+of the two before it. Padding is the body's own, and every class is enlarged by itself. Zeros below
+and at the right make sides of 32 n + 1 pixels: the places of every map, whose convolutions stride,
+then lie at pixels 0, S, 2 S, ..., and kernels of 2 S - 1 enlarge from there, with nothing to crop.
+(Kernels of 2 S, for places in the middle of blocks, would put all scores 15 pixels beside what they
+are of.) Pools of 2x2 become 3x3 for it.
 """
 
 from __future__ import annotations
@@ -20,14 +24,15 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from hubel.errors import ModelError
-from hubel.models.body import Body, take, vgg_features
+from hubel.models.body import Body, centre, take, vgg_features
 from hubel.models.check import share, yes_no
 from hubel.models.initialise import he
 from hubel.models.margin import Pair, cut, size_of
-from hubel.models.upsampling import make_bilinear, up_convolution
+from hubel.models.upsampling import make_bilinear
 
 BORDER = 100  # pixels around the image: fc6 needs 7x7 places of the smallest image's last map
 POOL3, POOL4 = 16, 23  # where they stand among the features
@@ -129,6 +134,7 @@ class BodyFCN(nn.Module):
         if skips >= len(body.strides):
             raise ModelError(f"the body has {len(body.strides)} maps, this net needs {skips + 1}")
         self.body = body
+        centre(body)
         used = len(body.strides) - 1 - skips
         self.strides = body.strides[used:]
         self.drop = nn.Dropout(dropout)
@@ -144,20 +150,26 @@ class BodyFCN(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """float (N, C, H, W) -> logits (N, classes, H, W)."""
-        maps = self.body(images)[-len(self.strides) :]
+        maps = self.body(_ended(images, self.strides[-1]))[-len(self.strides) :]
         x = self.scores[-1](self.drop(maps[-1]))
         steps = zip(maps[:-1], list(self.scores)[:-1], list(self.ups)[1:], strict=True)
         for finer, score, up in reversed(list(steps)):
-            x = cut(up(x), size_of(finer)) + score(finer)
+            x = up(x) + score(finer)
         return cut(self.ups[0](x), size_of(images))
 
 
+def _ended(images: Tensor, stride: int) -> Tensor:
+    """Zeros below and at the right, up to sides of n S + 1."""
+    down, right = ((1 - side) % stride for side in size_of(images))
+    return F.pad(images, (0, right, 0, down))
+
+
 def _class_by_class(classes: int, factor: int) -> nn.Module:
-    """Bilinear enlargement of every class by itself."""
+    """Bilinear enlargement of every class by itself: n + 1 places -> n S + 1."""
     if factor == 1:
         return nn.Identity()
-    kernel = 2 * factor
-    return up_convolution(classes, classes, factor, kernel, bias=False, groups=classes)
+    kernel, border = 2 * factor - 1, factor - 1
+    return nn.ConvTranspose2d(classes, classes, kernel, factor, border, groups=classes, bias=False)
 
 
 def _draw(net: FCN | BodyFCN) -> None:

@@ -1,7 +1,8 @@
 """A net's head: the last layer with weights, the one that has a row for every class.
 
 A net with several such layers registers them together at its end and names the first of them in
-an attribute `head`.
+an attribute `head`. A net for pixels that begins by a classifier's layers has them as its `body`,
+or names those children in an attribute `begins`: what follows them learns like a head.
 """
 
 from __future__ import annotations
@@ -40,10 +41,11 @@ def head_keys(model: nn.Module) -> tuple[str, ...]:
 
 def body_of(model: nn.Module) -> set[int]:
     """The ids of all parameters but the head's and what follows it; of a net that begins by a
-    classifier's layers (its `body`, a module), the ids of those."""
-    body = getattr(model, "body", None)
-    if isinstance(body, nn.Module):
-        return {id(p) for p in body.parameters()}
+    classifier's layers (its `body`, a module, or those it `begins` by), the ids of those."""
+    begins = ["body"] if isinstance(getattr(model, "body", None), nn.Module) else []
+    begins = begins or list(getattr(model, "begins", ()))
+    if begins:
+        return {id(p) for name in begins for p in model.get_submodule(name).parameters()}
     keys = head_keys(model)
     named = dict(model.named_parameters(remove_duplicate=False))
     head = {id(named[key]) for key in keys if key in named}

@@ -87,10 +87,11 @@ def yuv(images: Tensor) -> Tensor:
 
 def laplacian(images: Tensor, scales: int) -> list[Tensor]:
     """(N, C, H, W) -> what each scale has beyond the next, (N, C, H / 2^s, W / 2^s); the last scale
-    whole. With every band enlarged and added, the image again (Burt, Adelson 1983)."""
+    whole. With every band enlarged and added, the image again (Burt, Adelson 1983, who keep every
+    second pixel; the mean of 2x2 lies in the middle of its block, where enlarging puts it)."""
     bands = []
     for _ in range(scales - 1):
-        coarse = smoothed(images, BINOMIAL)[:, :, ::2, ::2]
+        coarse = F.avg_pool2d(smoothed(images, BINOMIAL), 2)
         bands.append(images - bilinear(coarse, 2))
         images = coarse
     return [*bands, images]

@@ -9,8 +9,8 @@ twice, then scores by 1x1. All rounds answer for the truth in training.
 The paper runs f on strided maps and moves the image pixel by pixel to get every score. Here all
 places are computed at once, which gives the same numbers: instead of a stride, all that follows
 looks twice as far apart, and round r begins at a rate of 4^r. Where this differs: an answer is fed
-back as probabilities, not scores; the image of a later round is its mean over as many pixels as its
-rate; borders are mirrored; all rounds train at once, not one after the other.
+back as probabilities, not scores; a later round sees the image's mean over one pixel a side more
+than its rate; borders are mirrored; all rounds train at once, not one after the other.
 """
 
 from __future__ import annotations

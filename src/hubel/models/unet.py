@@ -259,7 +259,8 @@ def unet_padded(
         width: maps at full size; 32 unless said, 16 with a body.
         depth: pools, where there is no `body`.
     """
-    wide = whole("width", width or (32 if body is None else 16))
+    usual = 32 if body is None else 16
+    wide = whole("width", usual if width is None else width)
     with_norm = yes_no("norm", norm)
     own = Encoder(channels, wide, whole("depth", depth), with_norm) if body is None else None
     return PaddedUNet(own or Body(str(body), channels), classes=classes, width=wide, norm=with_norm)

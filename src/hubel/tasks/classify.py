@@ -128,6 +128,10 @@ class Classify:
         """The images."""
         return len(targets)
 
+    def mass(self, targets: Tensor) -> float:
+        """The images."""
+        return float(len(targets))
+
     def empty(self) -> Tally:
         """The tally of no images."""
         return Tally.empty(len(self.classes))

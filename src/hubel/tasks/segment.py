@@ -150,6 +150,19 @@ class Segment:
         """How many labelled pixels there are: int64 scalar on the targets' device."""
         return labelled(split(targets)[0]).sum()
 
+    def mass(self, targets: Tensor) -> Tensor:
+        """What the loss is a mean over, as a scalar on the targets' device: labelled pixels, each
+        by its class's weight; for dice alone, images with a label. (For dice beside others, and
+        for nets whose training map is small, it is so nearly.)"""
+        labels = split(targets)[0]
+        known = labelled(labels)
+        if self.terms == ("dice",):
+            return known.flatten(1).any(dim=1).sum()
+        if self.weights is None:
+            return known.sum()
+        weights = torch.tensor(self.weights, device=labels.device)
+        return weights[labels[known]].sum()
+
     def empty(self) -> PixelTally:
         """The tally of no pixels."""
         return PixelTally.empty(len(self.classes))

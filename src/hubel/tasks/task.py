@@ -52,7 +52,11 @@ class Task(Protocol):
         """How many answers are right: int64 scalar on the outputs' device."""
 
     def counted(self, targets: Tensor) -> Tensor | int:
-        """How many answers there are to be right: what the loss is a mean over."""
+        """How many answers there are to be right."""
+
+    def mass(self, targets: Tensor) -> Tensor | float:
+        """What the loss is a mean over: losses of pieces weighted by theirs add up to the whole's.
+        0 where there is nothing to learn."""
 
     def empty(self) -> Any:
         """The tally of nothing."""

@@ -189,7 +189,8 @@ def _close_epoch(
     val = None
     if feeds.val is not None:
         val = task.scores(evaluate(state.judged, task, feeds.val, crew, choice))
-    score = -train["loss"] if val is None else val[task.headline]
+    told = math.nan if val is None else val[task.headline]
+    score = -train["loss"] if math.isnan(told) else told  # no image, or no label, to judge by
     best = _judge(state, plan, score)
     number, state.epoch, state.position, state.sums = state.epoch, state.epoch + 1, 0, Sums()
     record = Epoch(number, state.step, train, val, rate, state.seconds + state.judging, best)

@@ -110,8 +110,9 @@ def mask_recipe(plan: Plan, windows: int, shown: int, channels: int) -> Words:
         channels: of the images. Photos (3) keep their right side up; in a microscope's pictures
             (1) no side is.
     """
-    words = {**MASKS, **(MASK_TRANSFER if plan.weights is not None else {})}
-    if plan.model in UNNORMED_MASKS and plan.body is None:
+    slower = plan.weights is not None and plan.freeze != BODY
+    words = {**MASKS, **(MASK_TRANSFER if slower else {})}
+    if plan.body in UNNORMED or (plan.model in UNNORMED_MASKS and plan.body is None):
         words["optimiser"] = {**words["optimiser"], "lr": 5e-4}
     visits = words.pop("visits")
     words["epochs"] = min(MOST_OF_MASKS, max(LEAST, round(visits / max(shown, 1))))

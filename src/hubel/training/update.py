@@ -164,8 +164,8 @@ class Update:
         """Leaves the batch's mean gradient in the weights; returns mean loss and hits.
 
         The micro-batches' losses are weighted by their share of what the loss is a mean over
-        (images, labelled pixels), so that the sum is the whole batch's loss whatever the cut
-        (batch norm, which sees the parts, excepted).
+        (`Task.mass`: images, labelled pixels), so that the sum is the whole batch's loss whatever
+        the cut (batch norm, which sees the parts, excepted).
         """
         self.seed()
         self._forget_gradients()
@@ -188,8 +188,8 @@ class Update:
     def _shares(self, targets: list[Tensor]) -> list[float]:
         if len(targets) == 1:
             return [1.0]
-        counts = [int(self.task.counted(t)) for t in targets]
-        return [count / max(sum(counts), 1) for count in counts]
+        masses = [float(self.task.mass(t)) for t in targets]
+        return [mass / (sum(masses) or 1.0) for mass in masses]
 
     @torch.no_grad()
     def _keep_buffers(self) -> None:

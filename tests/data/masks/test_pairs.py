@@ -30,6 +30,12 @@ def test_a_list_in_a_part(plant):
     assert source.classes == ("x", "y", "z")
 
 
+def test_one_letter_may_be_spelt_in_two_ways(plant):
+    """An accent is one character, or two as macOS has written them."""
+    source = open_masks(plant({"images/caf\u00e9.jpg": (1, 3), "masks/cafe\u0301.png": M}))
+    assert source[0].target.tolist() == M.tolist()
+
+
 def test_a_given_list_wins(plant, tmp_path):
     root = plant(pair() | {"classes.txt": "a\nb\nc\n", "other.txt": "x\ny\nz\n"})
     assert open_masks(root, classes=tmp_path / "other.txt").classes == ("x", "y", "z")

@@ -150,6 +150,26 @@ def test_a_split_does_not_look_for_classes():
         make_split(arrays(1))
 
 
+def test_masks_of_one_picture_stay_on_one_side():
+    """Several people drew masks of each picture: none of them may judge what another taught."""
+    images, masks = noise(60)
+    images = images[np.arange(60) // 3]
+    source = MaskArrays(images, masks, ("a", "b"), ((0, 0, 0), (1, 1, 1)))
+    assert len(set(source.hashes().tolist())) == 60
+    for seed in range(4):
+        split = make_split(source, val=0.2, test=0.2, seed=seed)
+        held = fold_split(source, (1, 4), val=0.2, seed=seed)
+        for cut in (split, held):
+            parts = [set((rows // 3).tolist()) for rows in (cut.train, cut.val, cut.test)]
+            assert sum(map(len, parts)) == 20
+            assert all(parts)
+        assert len(split.val) == len(split.test) == 12
+        assert len(held.test) == 15
+    one = MaskArrays(images[:3], masks[:3], ("a", "b"), ((0, 0, 0), (1, 1, 1)))
+    with pytest.raises(DataError, match="3 images, all equal: it needs 2 different ones"):
+        make_split(one)
+
+
 def test_folds_do_not_either():
     split = fold_split(arrays(10), (2, 5), val=0.25)
     assert [len(split.rows(part)) for part in ("train", "val", "test")] == [6, 2, 2]

@@ -36,7 +36,8 @@ def test_against_counting_pairs():
     truth = draw.integers(0, 3, (6, 7)).astype(np.uint8)
     truth[0, :3] = IGNORE
     said = draw.integers(0, 3, (6, 7)).astype(np.uint8)
-    a, b = label(truth == 2, connectivity=1), label(said == 2, connectivity=1)
+    known = np.where(truth == IGNORE, IGNORE, said)
+    a, b = label(truth == 2, connectivity=1), label(known == 2, connectivity=1)
     inside = [p for p in np.ndindex(6, 7) if truth[p] == 2]
     sums = np.zeros(3)
     for p, q in itertools.permutations(inside, 2):
@@ -59,6 +60,15 @@ def test_a_merge_and_a_split_by_hand():
 def test_diagonal_membranes_part():
     mask = 1 - np.eye(5, dtype=np.uint8)
     assert pieces(mask, 1).max() == 2
+
+
+def test_what_is_said_of_unlabelled_pixels_does_not_count():
+    """A cell that nobody judged in its middle: whether the answer joins its halves, no matter."""
+    truth = cells()
+    truth[:, 20:23] = IGNORE
+    for filler in (0, 1):
+        said = np.where(truth == IGNORE, np.uint8(filler), truth)
+        assert set(rand(pair_sums(truth, said, 1)).values()) == {1.0}
 
 
 def test_perfect_and_none():

@@ -7,8 +7,9 @@
 | `classes.csv` | columns name, and of index, r, g, b what there is |
 | `.json` | COCO's `categories`, or a list of names |
 
-`#` begins a comment. A class called ignore, void or unlabel(l)ed, or with `ignore` as its last
-word, is not learned: pixels of its index or its colour are ignored.
+`#` begins a comment, a backslash before it makes it part of a name. A class called ignore, void or
+unlabel(l)ed, or with `ignore` as its last word, is not learned: pixels of its index or its colour
+are ignored.
 """
 
 from __future__ import annotations
@@ -171,7 +172,7 @@ def _from_lines(text: str, path: Path) -> Iterator[Entry]:
         bare = re.sub(r"(^|\s)#.*", "", line).strip()
         if not bare:
             continue
-        name, colour = _line(bare, f"{path}, line {number}")
+        name, colour = _line(bare.replace("\\#", "#"), f"{path}, line {number}")
         if name == "__ignore__" and not value:  # labelme counts it as -1, which is byte 255
             yield Entry(name, IGNORE, colour, ignored=True)
             continue

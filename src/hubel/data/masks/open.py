@@ -41,13 +41,18 @@ def open_masks(
     if isinstance(where, MaskSource):
         return where
     given = classes if classes is None or isinstance(classes, ClassList) else _read(classes)
+    source: MaskSource
     if isinstance(where, tuple):
         if len(where) != 2:
             raise DataError(f"expected two arrays (images, masks), given {len(where)}")
-        return from_arrays(*where, classes=given, ignore=ignore)
-    path = Path(where).expanduser()
-    source = _open_path(path, str(where), given, ignore)
-    source.where = str(path.resolve())
+        source = from_arrays(*where, classes=given, ignore=ignore)
+    else:
+        path = Path(where).expanduser()
+        source = _open_path(path, str(where), given, ignore)
+        source.where = str(path.resolve())
+    if isinstance(classes, str | Path):
+        source.listed_in = str(Path(classes).expanduser().resolve())
+    source.ignored = ignore
     return source
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import unicodedata
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -37,7 +38,8 @@ class Files:
         """Names by path below the folder, without extension."""
         by_stem: dict[str, list[str]] = defaultdict(list)
         for name in self.names:
-            path = PurePosixPath(name).relative_to(self.folder)
+            plain = unicodedata.normalize("NFC", name)  # macOS has written letters otherwise
+            path = PurePosixPath(plain).relative_to(unicodedata.normalize("NFC", self.folder))
             by_stem[(path.parent / shorten(path.stem)).as_posix()].append(name)
         return by_stem
 

@@ -33,10 +33,14 @@ class MaskSource(Source):
         kind: "masks".
         colours: red, green, blue (0..255) of each class, for pictures.
         targets: zeros (N,): whole images have no class, there is nothing to stratify by.
+        listed_in: whole path of the class list that was given when it was opened, if one was.
+        ignored: the value that was to be ignored, if one was given.
     """
 
     kind = "masks"
     colours: tuple[Colour, ...]
+    listed_in: str | None = None
+    ignored: int | None = None
 
     @abstractmethod
     def __getitem__(self, row: int) -> Sample:
@@ -58,6 +62,13 @@ class MaskSource(Source):
     @abstractmethod
     def image_hashes(self) -> NDArray[np.uint64]:
         """64-bit hash of each image without its mask, (N,); cached."""
+
+    def pictures(self) -> NDArray[np.uint64]:
+        """The lowest hash among the pairs of each image, (N,)."""
+        images, of_row = np.unique(self.image_hashes(), return_inverse=True)
+        lowest = np.full(len(images), np.iinfo(np.uint64).max)
+        np.minimum.at(lowest, of_row, self.hashes())
+        return lowest[of_row]
 
 
 class ImageFiles(MaskSource):

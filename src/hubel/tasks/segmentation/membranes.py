@@ -6,6 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from hubel.data.masks.record import IGNORE
+
 
 def pieces(mask: NDArray[np.uint8], objects: int) -> NDArray[np.int32]:
     """The connected pieces of class `objects`, numbered 1, 2, ..., 0 elsewhere: (H, W) -> (H, W).
@@ -28,10 +30,11 @@ def pair_sums(
 
     Args:
         truth: (H, W), a class or IGNORE.
-        said: (H, W), a class.
+        said: (H, W), a class; counts as IGNORE where the truth is.
         objects: the class whose connected pieces are the objects.
     """
     inside = truth == objects
+    said = np.where(truth == IGNORE, IGNORE, said)  # no bridge where nobody judged
     true = pieces(truth, objects)[inside].astype(np.int64)
     called = pieces(said, objects)[inside].astype(np.int64)
     both = np.unique(true * (called.max(initial=0) + 1) + called, return_counts=True)[1]
