@@ -37,6 +37,7 @@ from hubel.loaded import LoadedRun
 from hubel.models.crf import DenseCRF
 from hubel.models.names import build
 from hubel.runs.run import Run
+from hubel.tasks.segmentation.membranes import pair_sums, rand
 from hubel.tasks.segmentation.overlay import difference, overlay
 
 CAMVID = (
@@ -89,12 +90,35 @@ def membranes(words: argparse.Namespace) -> None:
         rows.append([name, *(f"{test[key]:.4f}" for key in ("pixel_error", "rand_f"))])
         rows[-1] += [f"{table[c]:.4f}" for c in ("cell", "membrane")] + [f"{scores['seconds']:.0f}"]
         found[name] = {"metrics": scores["metrics"], "iou": table, "seconds": scores["seconds"]}
-    columns = ("", "pixel error", "Rand F", "IoU cell", "IoU membrane", "seconds")
+        found[name]["rand_by_threshold"] = by_threshold = _rand_by_threshold(run, open_masks(data))
+        best = max(by_threshold, key=lambda t: by_threshold[t]["rand_f"])
+        rows[-1] += [f"{by_threshold[best]['rand_f']:.4f} at {best}"]
+    columns = (
+        *("", "pixel error", "Rand F", "IoU cell", "IoU membrane", "seconds"),
+        "best Rand F, cell above",
+    )
     common.table("unet on ISBI 2012, six slices that it has not seen", columns, rows)
     plan = {k: v if k != "size" else list(v) for k, v in made.items()}
     common.write(words.results, "membranes", {"runs": found, "plan": plan})
     cases = {name: LoadedRunOf(words.runs / f"isbi-{name}") for name in found}
     _pictures(cases, open_masks(data), 2, words.results / "membranes.png")
+
+
+def _rand_by_threshold(run: LoadedRun, source: MaskSource) -> dict[str, dict[str, float]]:
+    """Rand scores of the test slices, a pixel being cell where its probability is above each
+    threshold, as the challenge scored: one gap of a pixel joins two cells."""
+    cell = run.card.classes.index("cell")
+    sums: dict[str, Any] = {}
+    for row in source.rows("test").tolist():
+        sample = source[row]
+        x = run.card.preprocess.normalise(torch.from_numpy(sample.image[None]))
+        with torch.inference_mode():
+            chance = run.model(x).softmax(1)[0, cell].numpy()
+        for threshold in (0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95):
+            said = np.where(chance > threshold, cell, 1 - cell).astype(np.uint8)
+            key = f"{threshold:g}"
+            sums[key] = sums.get(key, 0) + pair_sums(sample.target, said, cell)
+    return {key: rand(pairs) for key, pairs in sums.items()}
 
 
 def _slices(given: Path, folder: Path) -> Path:
