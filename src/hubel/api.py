@@ -213,6 +213,7 @@ def list_models() -> list[dict[str, Any]]:
                 "macs": costs(listing.net, image, repeats=0, sight=False).macs,
                 "input": f"{channels}x{height}x{width}",
                 "classes": entry.classes,
+                "task": entry.task,
             }
         )
     return rows

@@ -20,6 +20,7 @@ OVERVIEW = """Convolutional neural networks you can see through.
 \b
   hubel train                        the sample that comes along, trained and explained
   hubel train photos/ --epochs 20    your images: one sub-folder per class
+  hubel train street/ --task segment            images/ and masks/: a label for every pixel
   hubel predict runs/photos-compact-1 new.jpg
   hubel look runs/photos-compact-1 new.jpg      every operator of one pass, laid open
   hubel check resnet20               its gradients, proven
