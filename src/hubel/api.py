@@ -151,7 +151,7 @@ def train(
         setting, net = assemble(model or usual_model(words.get("task")), data, words, tell)
         voice = _Voice(tell if setting.crew.leads else silent)
         findings = _checked(setting, voice)
-        choice = choose_speed(setting, net)
+        choice = choose_speed(setting, net, voice.tell)
         voice.note(f"{setting.crew.device}: {choice.why}")
         run = None
         if setting.crew.leads:

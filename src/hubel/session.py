@@ -134,7 +134,7 @@ def choose_split(plan: Plan, source: Source) -> Split:
     return make_split(source, val=plan.val, test=plan.test, seed=seed)
 
 
-def choose_speed(setting: Setting, model: nn.Module) -> Choice:
+def choose_speed(setting: Setting, model: nn.Module, tell: Tell = silent) -> Choice:
     """How steps are run: as remembered for this machine and model, else measured and remembered.
 
     Only the leader measures; several processes must agree, so a crew keeps to the plain way.
@@ -156,6 +156,7 @@ def choose_speed(setting: Setting, model: nn.Module) -> Choice:
     if known is not None:
         return known
     native, hurdle = None, ""
+    tell(Stage("measuring how steps run fastest", 0, 1))
     if plan.engine == "auto" and crew.device.type == "cpu":
         native, hurdle = _native_runner(setting, model, batch)
     chosen = measure(
@@ -168,6 +169,7 @@ def choose_speed(setting: Setting, model: nn.Module) -> Choice:
         native=native,
         native_bf16=has_half(),
     )
+    tell(Stage("measuring how steps run fastest", 1, 1))
     chosen = replace(chosen, why=chosen.why + hurdle)
     remember(key, chosen)
     return chosen

@@ -15,10 +15,10 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemaining
 from rich.table import Table
 
 from hubel.runs.files import finite
+from hubel.runs.headline import HEADLINES
 from hubel.session import Event, Notice, Stage
 from hubel.training.fit import Epoch, Step
 
-HEADLINES = ("miou", "accuracy", "pixel_accuracy")  # what is told of an epoch: the first there is
 SCORES = (
     "miou", "pixel_accuracy", "boundary_f", "rand_f",
     "accuracy", "top5", "loss", "balanced_accuracy", "ece",
@@ -112,7 +112,7 @@ class Display:
     def _epoch(self, epoch: Epoch) -> None:
         scores = epoch.val or epoch.train
         part = "val" if epoch.val else "train"
-        name = next((n for n in HEADLINES if n in scores), None)
+        name = next((n for n in (*HEADLINES, "pixel_accuracy") if n in scores), None)
         self._val = f"  {part} {scores[name]:.1%}" if name else ""
 
     def _stage(self, stage: Stage) -> None:

@@ -124,3 +124,21 @@ def test_prepare_and_layout():
 def test_json_round_trip():
     choice = Choice("bf16", True, False, "because")
     assert Choice(**choice.to_json()) == choice
+
+
+@pytest.mark.parametrize(("seconds", "calls"), [(0.01, 7), (2.0, 3)])
+def test_long_steps_are_measured_less_often(monkeypatch, seconds, calls):
+    clock = [0.0]
+    monkeypatch.setattr(speed.time, "perf_counter", lambda: clock[0])
+    counts = {Choice(): 0, Choice(channels_last=True): 0}
+
+    def runner(way):
+        def step():
+            counts[way] += 1
+            clock[0] += seconds * (2 if way.channels_last else 1)
+
+        return step
+
+    found = speed._alternate({way: runner(way) for way in counts}, seconds=0.05)
+    assert set(counts.values()) == {calls}
+    assert list(found.values()) == pytest.approx([seconds, 2 * seconds])

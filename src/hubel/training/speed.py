@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 GAIN = 1.05  # a choice away from the plain one must be this much faster, or noise decides
 BF16_GAIN = 1.15  # fewer digits must buy more
+LONG = 1.0  # seconds of a step from which on few are measured
 COMPILE_GAIN = 1.2  # what torch.compile brings to small nets at least, where it brings anything
 COMPILE_SECONDS = 60.0  # what compiling a net of some 20 layers takes on a laptop's cores
 
@@ -148,10 +149,18 @@ def _runner(
 def _alternate(
     runners: dict[Choice, Runner], seconds: float = 1.5, least: int = 5
 ) -> dict[Choice, float]:
-    """Least seconds of each way, taken in turns: what else the machine does only ever adds."""
+    """Least seconds of each way, taken in turns: what else the machine does only ever adds.
+
+    Steps of seconds differ by more than their noise: two turns are then enough.
+    """
+    began = time.perf_counter()
     for step in runners.values():
         step()
-        step()
+    if time.perf_counter() - began > LONG * len(runners):
+        least = min(least, 2)
+    else:
+        for step in runners.values():
+            step()
     times: dict[Choice, list[float]] = {way: [] for way in runners}
     end = time.perf_counter() + seconds
     while time.perf_counter() < end or len(next(iter(times.values()))) < least:
