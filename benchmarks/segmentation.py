@@ -148,7 +148,7 @@ def street(words: argparse.Namespace) -> None:
         **{f"fcn{stride}s": small for stride in (32, 16, 8)},
         "unet_padded": small,
         "deconvnet": {"options": {"width": 0.25, "fc": 512}},
-        "deeplab_v1": small,
+        "deeplab_v1": {**small, "options": {"fc": 256}},
     }
     rows, found = [], {}
     for name, own in nets.items():

@@ -177,3 +177,13 @@ def test_in_training_its_answer_is_the_one_in_use_where_the_loss_reads_the_label
         found, used = net.train()(x)["logits"], net.eval()(x)
     rows, columns = (nearest(n, of, x.device) for n, of in zip(found.shape[2:], size, strict=True))
     torch.testing.assert_close(found, used[:, :, rows][..., columns], rtol=1e-4, atol=1e-5)
+
+
+def test_narrower_maps_of_fc6_and_fc7():
+    net = blank(fc=64)
+    assert net.fc6.weight.shape == (64, 512, 3, 3)
+    assert net.fc7.weight.shape == (64, 64, 1, 1)
+    assert net.begins == blank(field="7x7", fc=64).begins == ("features",)
+    assert blank(field="7x7").begins == ("features", "fc6", "fc7")
+    with pytest.raises(ModelError, match="fc must be a whole number.*given 0"):
+        blank(fc=0)

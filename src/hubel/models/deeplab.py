@@ -19,13 +19,15 @@ lie between pixels, become 3x3 as well. The paper's CRF is not part of the net.
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from hubel.errors import ModelError, unknown
 from hubel.models.body import Body, centre, vgg_features
-from hubel.models.check import share
+from hubel.models.check import share, whole
 from hubel.models.margin import Pair, cut, size_of
 
 STRIDE = 8
@@ -44,6 +46,7 @@ class DeepLab(nn.Module):
         source: the features up to the last map, or a body.
         maps: of the last map; `stride`: pixels between its places.
         field: a key of `FIELDS`.
+        fc: maps of fc6 and fc7; None: the field's.
         dropout: behind fc6 and fc7.
     """
 
@@ -58,14 +61,17 @@ class DeepLab(nn.Module):
         *,
         classes: int,
         field: str,
+        fc: int | None,
         dropout: float,
     ) -> None:
         super().__init__()
         self.stride = stride
         self.part = "body" if isinstance(source, Body) else "features"
         setattr(self, self.part, source)
-        self.begins = ("features", "fc6", "fc7") if field == "7x7" else ("features",)  # by VGG's
-        kernel, rate, wide = FIELDS[field]
+        kernel, rate, usual = FIELDS[field]
+        wide = usual if fc is None else fc
+        as_vgg = field == "7x7" and wide == usual
+        self.begins = ("features", "fc6", "fc7") if as_vgg else ("features",)  # by VGG's
         border = rate * (kernel - 1) // 2
         self.fc6 = nn.Conv2d(maps, wide, kernel, padding=border, dilation=rate)
         self.relu6, self.drop6 = nn.ReLU(), nn.Dropout(dropout)
@@ -120,6 +126,7 @@ def deeplab_v1(
     size: Pair,
     body: str = "vgg16",
     field: str = "large",
+    fc: int | None = None,
     dropout: float = 0.5,
 ) -> DeepLab:
     """DeepLab. On VGG-16 the release's net; any classifier's name as `body`, held at stride 8.
@@ -128,14 +135,19 @@ def deeplab_v1(
     """
     if field not in FIELDS:
         raise ModelError(unknown("field", field, FIELDS))
-    kept = share("dropout", dropout)
+    given: dict[str, Any] = {
+        "classes": classes,
+        "field": field,
+        "fc": None if fc is None else whole("fc", fc),
+        "dropout": share("dropout", dropout),
+    }
     if body == "vgg16":
         source = vgg_features("vgg16", channels, output_stride=STRIDE)
         centre(source)
-        return DeepLab(source, 512, STRIDE, classes=classes, field=field, dropout=kept)
+        return DeepLab(source, 512, STRIDE, **given)
     with torch.device("meta"):
         most = max(stride for stride in Body(body, channels).strides if stride <= STRIDE)
     found = Body(body, channels, output_stride=most)
     centre(found)
     maps, stride = found.widths[-1], found.strides[-1]
-    return DeepLab(found, maps, stride, classes=classes, field=field, dropout=kept)
+    return DeepLab(found, maps, stride, **given)
