@@ -142,6 +142,8 @@ def test_evaluate_predict_report(trained, photos, capsys):
     assert only == {"val": pytest.approx(scores["val"], abs=1e-6)}
     assert run(["evaluate", str(trained / "one"), "--part", "vall"]) == 2
     assert "unknown part 'vall': did you mean 'val'" in capsys.readouterr().err
+    assert run(["evaluate", str(trained / "one"), str(photos), "--part", "val"]) == 2
+    assert "other data is judged as a whole" in capsys.readouterr().err
     assert run(["evaluate", str(trained / "one"), str(photos)]) == 0
     assert "all" in capsys.readouterr().out
     assert run(["report", str(trained / "one")]) == 0

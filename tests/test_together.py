@@ -1,5 +1,7 @@
 """Runs taken up together: whose classes, which images, and what the views change."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -65,6 +67,16 @@ def test_on_the_split_they_share(runs):
     assert found["test"]["accuracy"] == pytest.approx(((striped > 0.5) == truth).mean())
     right = np.where(truth == 1, striped, 1 - striped)
     assert found["test"]["loss"] == pytest.approx(-np.log(right).mean())
+
+
+def test_parts_that_an_ensemble_does_not_have(runs):
+    both = ensemble([runs / "a", runs / "b"])
+    with pytest.raises(OptionError, match="unknown part 'vall': did you mean 'val'"):
+        both.evaluate(parts=["vall"])
+    with pytest.raises(OptionError, match="other data is judged as a whole"):
+        both.evaluate(stripes(seed=5), parts=["val"])
+    with pytest.raises(OptionError, match="folds are judged on what each held out"):
+        replace(both, folds=True).evaluate(parts=["val"])
 
 
 def test_other_splits_are_refused_but_not_on_other_data(runs):

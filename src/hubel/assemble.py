@@ -41,16 +41,10 @@ def assemble(
     """
     label = model if isinstance(model, str) else type(model).__name__
     words = {**words, "task": task_of(label, words.get("task"))}
-    said = {
-        "epochs": MOST_OF_MASKS,
-        **words,
-        "source": "",
-        "model": label,
-    }  # no recipe has more epochs
     if words["task"] == "segment":
         words = {"fit": "same", **words}
-        said = {"fit": "same", **said}
-    first = make_plan(**said)  # mistakes show before any reading
+    most = {"epochs": MOST_OF_MASKS}  # no recipe has more
+    first = make_plan(**{**most, **words, "source": "", "model": label})  # before any reading
     kind = kind_of(first.task)
     crew = join(first.device)
     tell = tell if crew.leads else silent

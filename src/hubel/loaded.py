@@ -70,15 +70,15 @@ class LoadedNet:
         tell: Tell = silent,
         tta: str = "none",
         refine: str = "none",
-        parts: Sequence[str] = PARTS,
+        parts: Sequence[str] | None = None,
     ) -> dict[str, dict[str, float]]:
         """Scores by part: on a run's own split, or on all of another `data` (part "all").
 
         Args:
-            parts: which of its own.
+            parts: which of its own; None: all.
 
         Raises `DataError` where the other data's class names are not the net's, `OptionError` for
-        a net that is no run's and has no data of its own, and for an unknown part.
+        a net that is no run's and has no data of its own, and as `own_parts` does.
         """
         return evaluate(self, data, device, tell, tta, refine, parts)
 
@@ -104,6 +104,21 @@ def load_run(path: str | Path, *, model: nn.Module | None = None) -> LoadedRun:
     return LoadedRun(net.eval(), card, run)
 
 
+def own_parts(asked: Sequence[str] | None, data: Data | None) -> Sequence[str]:
+    """The parts of a run's own data to judge; all where none is asked for.
+
+    Raises `OptionError` for an unknown part, and for any beside other `data`.
+    """
+    if asked is None:
+        return PARTS
+    if data is not None:
+        raise OptionError("a part is one of the run's own: other data is judged as a whole")
+    for part in asked:
+        if part not in PARTS:
+            raise OptionError(unknown("part", part, PARTS))
+    return asked
+
+
 def evaluate(
     loaded: LoadedNet,
     data: Data | None,
@@ -111,12 +126,10 @@ def evaluate(
     tell: Tell,
     tta: str = "none",
     refine: str = "none",
-    parts: Sequence[str] = PARTS,
+    parts: Sequence[str] | None = None,
 ) -> dict[str, dict[str, float]]:
     """See `LoadedNet.evaluate`."""
-    for part in parts:
-        if part not in PARTS:
-            raise OptionError(unknown("part", part, PARTS))
+    parts = own_parts(parts, data)
     model, card = equipped(loaded.model, loaded.card, tta, refine)
     config = replace(_config(loaded), card=card)
     crew = Crew(0, 1, choose_device(device))

@@ -30,7 +30,7 @@ from hubel.deploy.predictor import Prediction, Predictor
 from hubel.deploy.views import viewed
 from hubel.errors import BrokenImage, DataError, OptionError
 from hubel.kinds.kind import Data
-from hubel.loaded import LoadedNet, LoadedRun
+from hubel.loaded import LoadedNet, LoadedRun, own_parts
 from hubel.runs.files import read_json
 from hubel.runs.group import Group, is_group
 from hubel.runs.run import Run
@@ -108,7 +108,7 @@ class LoadedEnsemble:
         tell: Tell = silent,
         tta: str = "none",
         refine: str = "none",
-        parts: Sequence[str] = PARTS,
+        parts: Sequence[str] | None = None,
     ) -> Scores:
         """The ensemble's scores by part.
 
@@ -116,10 +116,17 @@ class LoadedEnsemble:
         "all"). For folds: "out-of-fold", every image judged by the one member that held it out;
         and "test", the ensemble on the source's own test part, if it has one.
 
-        Raises `DataError` where the members' splits differ, or the data's class names are others.
+        Args:
+            parts: which of the members' own; None: all. Folds have only the two.
+
+        Raises `DataError` where the members' splits differ, or the data's class names are others;
+        `OptionError` for parts that are not to be had.
         """
+        if parts is not None and self.folds:
+            raise OptionError("folds are judged on what each held out: no part can be asked for")
+        chosen = own_parts(parts, data)
         if data is None:
-            return self.own_scores(None, parts, device, tell, tta, refine)
+            return self.own_scores(None, chosen, device, tell, tta, refine)
         bench = _bench(self, Crew(0, 1, choose_device(device)), tell, tta, refine)
         found = bench.together(data, ["test"], other=True)  # where foreign images stand
         return {"all": found["test"]} if found else {}

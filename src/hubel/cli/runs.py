@@ -69,10 +69,8 @@ def evaluate(
     source = rest[0] if rest else None
     with Display(machine=as_json) as display:
         loaded = take_up(runs)
-        parts = {} if part is None else {"parts": [part]}
-        scores = loaded.evaluate(
-            source, device=device, tell=display, tta=tta, refine=refine, **parts
-        )
+        parts = None if part is None else [part]
+        scores = loaded.evaluate(source, device, display, tta, refine, parts)
     if as_json:
         record = {"run": run if len(runs) == 1 else runs, "source": source, "metrics": scores}
         print(json.dumps(finite(record)))

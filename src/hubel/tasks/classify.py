@@ -14,7 +14,8 @@ from numpy.typing import ArrayLike, NDArray
 from PIL import Image
 from torch import Tensor
 
-from hubel.errors import DataError, ModelError
+from hubel.errors import DataError
+from hubel.tasks.answer import logits_of, wide
 from hubel.tasks.caption import captioned
 from hubel.tasks.tally import Tally
 
@@ -46,14 +47,7 @@ def logits(outputs: Any) -> Tensor:
 
     Raises `ModelError` for anything else.
     """
-    found = outputs.get("logits") if isinstance(outputs, Mapping) else outputs
-    if isinstance(found, Tensor) and found.ndim == 2:
-        return found
-    given = f"shape {tuple(found.shape)}" if isinstance(found, Tensor) else _kind(outputs)
-    raise ModelError(
-        'a classifier must return logits (N, classes), or a dict with them under "logits"; '
-        f"it returned {given}"
-    )
+    return logits_of(outputs, 2, "a classifier must return logits (N, classes)")
 
 
 @dataclass(frozen=True)
@@ -103,8 +97,8 @@ class Classify:
                 if name.startswith("aux"):
                     found[name] = AUXILIARY * self._entropy(logits(outputs[name]), targets)
             if "garbage" in outputs:
-                rest = _wide(logits(outputs)).logsumexp(1, keepdim=True)
-                found["garbage"] = F.softplus(_wide(outputs["garbage"]) - rest).mean()
+                rest = wide(logits(outputs)).logsumexp(1, keepdim=True)
+                found["garbage"] = F.softplus(wide(outputs["garbage"]) - rest).mean()
         return found
 
     def total(self, outputs: Any, targets: Tensor) -> Tensor:
@@ -112,7 +106,7 @@ class Classify:
         return functools.reduce(torch.add, self.loss(outputs, targets).values())
 
     def _entropy(self, z: Tensor, targets: Tensor) -> Tensor:
-        return F.cross_entropy(_wide(z), targets, label_smoothing=self.smoothing)
+        return F.cross_entropy(wide(z), targets, label_smoothing=self.smoothing)
 
     def decode(self, outputs: Any) -> Tensor:
         """Probabilities float32 (N, K), each row sums to 1."""
@@ -201,14 +195,3 @@ def _margins(tally: Tally) -> tuple[Tensor, Tensor, Tensor]:
     """Images that are of each class, are called so, and both; float64 (K,)."""
     confusion = tally.confusion.double()
     return confusion.sum(dim=1), confusion.sum(dim=0), confusion.diagonal()
-
-
-def _wide(z: Tensor) -> Tensor:
-    """In float32 at least, whatever precision the net ran in; float64 stays what it is."""
-    return z if z.dtype == torch.float64 else z.float()
-
-
-def _kind(outputs: Any) -> str:
-    if isinstance(outputs, Mapping):
-        return f"a dict with {', '.join(map(repr, outputs)) or 'nothing'}"
-    return f"a {type(outputs).__name__}"

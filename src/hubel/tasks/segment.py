@@ -16,12 +16,13 @@ from torch import Tensor
 
 from hubel.data.masks.record import IGNORE
 from hubel.errors import DataError, OptionError, unknown
+from hubel.tasks.answer import wide
 from hubel.tasks.segmentation import losses
 from hubel.tasks.segmentation.boundary import boundary_f
 from hubel.tasks.segmentation.losses import Pixels
 from hubel.tasks.segmentation.membranes import rand
 from hubel.tasks.segmentation.panels import panels
-from hubel.tasks.segmentation.read import fits, labelled, logits, named, resample, split, wide
+from hubel.tasks.segmentation.read import fits, labelled, logits, named, resample, split
 from hubel.tasks.segmentation.tally import PixelTally
 
 AUXILIARY = 1.0  # weight of an auxiliary output's loss: Pinheiro and Collobert 2014 add them up

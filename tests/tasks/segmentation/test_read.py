@@ -68,8 +68,3 @@ def test_what_does_not_fit_is_named():
         sizes = " x ".join(str(n) for n in np.delete(shape, 1))
         with pytest.raises(ModelError, match=f"labels, 2 x 8 x 9; they are {sizes}"):
             read.fits(torch.zeros(shape), labels, 3)
-
-
-def test_precision_is_float32_at_least():
-    assert read.wide(torch.zeros(1).bfloat16()).dtype == torch.float32
-    assert read.wide(torch.zeros(1).double()).dtype == torch.float64

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -10,6 +9,7 @@ from torch import Tensor
 
 from hubel.data.masks.record import IGNORE
 from hubel.errors import ModelError
+from hubel.tasks.answer import logits_of
 
 
 def logits(outputs: Any) -> Tensor:
@@ -17,14 +17,7 @@ def logits(outputs: Any) -> Tensor:
 
     Raises `ModelError` for anything else.
     """
-    found = outputs.get("logits") if isinstance(outputs, Mapping) else outputs
-    if isinstance(found, Tensor) and found.ndim == 4:
-        return found
-    given = f"shape {tuple(found.shape)}" if isinstance(found, Tensor) else _kind(outputs)
-    raise ModelError(
-        "a segmentation net must return logits (N, classes, H, W), or a dict with them under "
-        f'"logits"; it returned {given}'
-    )
+    return logits_of(outputs, 4, "a segmentation net must return logits (N, classes, H, W)")
 
 
 def split(targets: Tensor) -> tuple[Tensor, Tensor | None]:
@@ -85,16 +78,5 @@ def labelled(labels: Tensor) -> Tensor:
     return labels != IGNORE
 
 
-def wide(z: Tensor) -> Tensor:
-    """In float32 at least, whatever precision the net ran in (any shape); float64 stays."""
-    return z if z.dtype == torch.float64 else z.float()
-
-
 def _times(shape: tuple[int, ...]) -> str:
     return " x ".join(map(str, shape))
-
-
-def _kind(outputs: Any) -> str:
-    if isinstance(outputs, Mapping):
-        return f"a dict with {', '.join(map(repr, outputs)) or 'nothing'}"
-    return f"a {type(outputs).__name__}"

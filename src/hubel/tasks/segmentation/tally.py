@@ -15,9 +15,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from hubel.data.masks.record import IGNORE
+from hubel.tasks.answer import wide
 from hubel.tasks.segmentation.boundary import boundary_sums
 from hubel.tasks.segmentation.membranes import pair_sums
-from hubel.tasks.segmentation.read import labelled, wide
+from hubel.tasks.segmentation.read import labelled
 from hubel.tasks.tally import BINS
 
 
