@@ -218,6 +218,9 @@ def test_the_data_check_reads_every_mask(tmp_path, capsys):
     assert run(["data", "check", "shapes", "--task", "segment"]) == 0
     text = capsys.readouterr().out
     assert "6 images of 3 classes" in text
+    Image.new("L", (3, 3)).save("shapes/masks/spare.png")
+    assert run(["data", "check", "shapes", "--task", "segment"]) == 0
+    assert "1 mask without an image was left out" in capsys.readouterr().err
     wrong = np.asarray(Image.open("shapes/masks/04.png")).copy()
     wrong[3, 5] = 9
     Image.fromarray(wrong).save("shapes/masks/04.png")

@@ -119,6 +119,8 @@ def load_data(
 
 def check_data(source: Source, tell: Tell = silent) -> Findings:
     """Every image and label read, and all that is wrong with them."""
+    if source.notice:
+        tell(Notice(source.notice, "warning"))
     kind = kind_of("segment" if source.kind == "masks" else "classify")
     return kind.full_check(source, lambda n, of: tell(Stage("reading images", n, of)))
 
