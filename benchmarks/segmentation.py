@@ -4,7 +4,7 @@
               without: pixel error, IoU, Rand.
   street      FCN-32s, 16s and 8s on one small body, several seeds; the unpooling net, U-Net,
               DeepLab before and after the fully connected CRF: mean IoU of 11 classes.
-  best        the best mean IoU on streets within an hour, from ImageNet's weights.
+  best        U-Net at full size, the rare classes weighing more: the best mean IoU within an hour.
   sliding     one classifier for every window, by windows and as a fully convolutional net: equal
               labels, and the ratio of their times.
   crf         seconds of the CRF on photos of 481 x 321.
@@ -192,13 +192,15 @@ def best(words: argparse.Namespace) -> None:
     """One net, the best that an hour gives."""
     data = words.data / "camvid"
     side = words.window or 256
+    masks = {"classes": str(_class_list(words.runs)), "windows": 1, "balance": "inverse-log"}
     plan = {
         "epochs": words.epochs or 30,
-        "batch": 4,
+        "batch": 8,
+        "optimiser": {"name": "adamw", "lr": 6e-3, "weight_decay": 0.01},
         "body": words.body,
         "weights": "imagenet",
         "task": "segment",
-        "masks": {"classes": str(_class_list(words.runs)), "windows": 1},
+        "masks": masks,
         "size": (side, side),
         "fit": "same",
     }

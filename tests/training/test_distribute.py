@@ -33,10 +33,12 @@ def run(out, model, processes):
     return load_file(out / "weights.safetensors"), done.stdout
 
 
-def test_two_processes_train_what_one_trains(tmp_path):
-    """lenet5 has neither batch norm nor dropout: averaged half-batches are the whole batch."""
-    one, alone = run(tmp_path / "one", "lenet5", 1)
-    two, crew = run(tmp_path / "two", "lenet5", 2)
+@pytest.mark.parametrize("model", ["lenet5", "unet"])
+def test_two_processes_train_what_one_trains(tmp_path, model):
+    """Neither has batch norm or dropout: averaged half-batches are the whole batch. Of the U-Net's
+    images some have a fifth of the labels of the others: each pixel weighs the same."""
+    one, alone = run(tmp_path / "one", model, 1)
+    two, crew = run(tmp_path / "two", model, 2)
     for name, tensor in one.items():
         torch.testing.assert_close(two[name], tensor, rtol=1e-3, atol=1e-5)
     assert alone.count("said:") == crew.count("said:") > 0

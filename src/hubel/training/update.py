@@ -84,11 +84,12 @@ class Update:
         again where memory runs out; raises `TrainingError` where one image is too much."""
         note = None
         self._keep_buffers()
+        mass = self._mass(batch.targets)
         while True:
             try:
                 if self.whole is not None and len(batch) <= self.state.micro and not self.alone:
                     return self._at_once(self.whole, batch, rate)
-                loss, hits = self._gradient(batch)
+                loss, hits = self._gradient(batch, mass)
                 break
             except NotCovered as hurdle:
                 note = self._in_torch(hurdle)
@@ -160,12 +161,22 @@ class Update:
         self._ready()
         return f"the native step cannot do {hurdle}: training goes on in PyTorch"
 
-    def _gradient(self, batch: Batch) -> tuple[Tensor, Tensor]:
+    def _mass(self, targets: Tensor) -> float | None:
+        """What the loss of this batch is a mean over, as a mean over the crew; None alone, where
+        only pieces ask. Asked for once: memory that runs out in one process stays its own affair.
+        """
+        if self.crew.world == 1:
+            return None
+        own = torch.tensor(float(self.task.mass(targets)), dtype=torch.float64)
+        return float(self.crew.total(own)) / self.crew.world
+
+    def _gradient(self, batch: Batch, mass: float | None) -> tuple[Tensor, Tensor]:
         """Leaves the batch's mean gradient in the weights; returns mean loss and hits.
 
-        The micro-batches' losses are weighted by their share of what the loss is a mean over
-        (`Task.mass`: images, labelled pixels), so that the sum is the whole batch's loss whatever
-        the cut (batch norm, which sees the parts, excepted).
+        The losses of micro-batches and of processes, whose gradients are averaged, are weighted by
+        their share of what the loss is a mean over (`Task.mass`: images, labelled pixels), so that
+        the sum is the whole batch's loss whatever the cut (batch norm, which sees the parts,
+        excepted).
         """
         self.seed()
         self._forget_gradients()
@@ -174,7 +185,7 @@ class Update:
         hits = torch.zeros((), dtype=torch.int64, device=batch.images.device)
         pieces = self.pieces(batch)
         rows = torch.split(batch.rows, self.state.micro)
-        shares = self._shares([t for _, t in pieces])
+        shares = self._shares([t for _, t in pieces], mass)
         for number, ((x, t), r, share) in enumerate(zip(pieces, rows, shares, strict=True), 1):
             last = number == len(pieces)
             if self.alone:
@@ -185,11 +196,12 @@ class Update:
             hits += self.task.hits(outputs, t)
         return loss, hits
 
-    def _shares(self, targets: list[Tensor]) -> list[float]:
-        if len(targets) == 1:
+    def _shares(self, targets: list[Tensor], mass: float | None) -> list[float]:
+        if len(targets) == 1 and mass is None:
             return [1.0]
         masses = [float(self.task.mass(t)) for t in targets]
-        return [mass / (sum(masses) or 1.0) for mass in masses]
+        whole = (sum(masses) if mass is None else mass) or 1.0
+        return [part / whole for part in masses]
 
     @torch.no_grad()
     def _keep_buffers(self) -> None:

@@ -61,8 +61,8 @@ def test_classes_that_are_never_named_or_hardly_found(tell: Tell) -> None:
     assert plain(found).startswith(
         "No pixel was called “sign” (0.5 % of all pixels). "
         "Their IoU is next to nothing: “pole” (2.2 %). "
-        "Weigh rare classes more (--balance balanced), or add a loss that counts every class alike "
-        "(--loss cross-entropy,dice)"
+        "Weigh rare classes more (--balance inverse-log), or add a loss that counts every class "
+        "alike (--loss cross-entropy,dice)"
     )
 
 

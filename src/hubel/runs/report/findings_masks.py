@@ -192,7 +192,7 @@ def _cure(files: RunFiles) -> str:
     terms = plan.get("terms") or ["cross-entropy"]
     cures = []
     if plan.get("balance", "none") == "none":
-        cures.append("weigh rare classes more (--balance balanced)")
+        cures.append("weigh rare classes more (--balance inverse-log)")
     if "dice" not in terms:
         cures.append("add a loss that counts every class alike (--loss cross-entropy,dice)")
     if not cures:
