@@ -71,6 +71,10 @@ def test_frozen():
         ),
         ({"body_rate": 1.5}, r"body_rate: .*less than or equal to 1, given 1.5"),
         ({"resize": "random"}, r"resize: .*'progressive'.*given 'random'"),
+        (
+            {"resize": "mixed", "task": "segment"},
+            "resize 'mixed' would change images and not their",
+        ),
         ({"fit": "squeeze"}, r"fit: .*'stretch'.*given 'squeeze'"),
     ],
 )

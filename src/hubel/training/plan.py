@@ -170,6 +170,15 @@ class Plan(Part):
         return self
 
     @model_validator(mode="after")
+    def _masks_keep_their_size(self) -> Plan:
+        if self.task == "segment" and self.resize != "none":
+            raise ValueError(
+                f"resize '{self.resize}' would change images and not their masks: with task "
+                "segment only 'none' is allowed (augment 'scale' shows things larger and smaller)"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _fold_is_one_of_them(self) -> Plan:
         number, folds = self.fold or (1, 2)
         if not (folds >= 2 and 1 <= number <= folds):
