@@ -49,12 +49,19 @@ class Reference:
     model: nn.Module
 
 
-def reference(model, images, labels, *, smoothing=0.0, scale=None, dtype=torch.float64):
+def reference(
+    model, images, labels, *, smoothing=0.0, scale=None, dtype=torch.float64, auxiliary=0.0
+):
     """One forward and backward of a copy of the model."""
     model = copy.deepcopy(model).to(dtype)
-    logits = model(images.to(dtype))
+    outputs = model(images.to(dtype))
+    outputs = outputs if isinstance(outputs, dict) else {"logits": outputs}
+    logits = outputs.pop("logits")
     labels = labels.to(dtype) if labels.is_floating_point() else labels
-    loss = F.cross_entropy(logits, labels, label_smoothing=smoothing, reduction="sum")
+    loss = 0
+    for z, weight in [(logits, 1.0), *[(z, auxiliary) for z in outputs.values() if auxiliary]]:
+        part = F.cross_entropy(z, labels, label_smoothing=smoothing, reduction="sum")
+        loss = loss + weight * part
     loss = loss * (1 / len(images) if scale is None else scale)
     if loss.requires_grad:
         loss.backward()
@@ -89,18 +96,21 @@ def assert_agrees(
     spare=10,
     least=0.01,
     seed=0,
+    auxiliary=0.0,
     **how,
 ) -> Step:
     """Compile, run, and hold everything against float64: loss, logits, hits, norm, gradients and
     running statistics. All may be off by rounding (gradients by `tolerance`) or by `spare` times
     what PyTorch's float32 is off by itself: some nets cannot be had much better in float32."""
-    aim = Aim(loss=True, smoothing=smoothing, shares=labels.is_floating_point())
+    shares = labels.is_floating_point()
+    aim = Aim(loss=True, smoothing=smoothing, auxiliary=auxiliary, shares=shares)
     before = {name: t.clone() for name, t in model.state_dict().items()}
     step = compile_step(model, images, aim=aim, **how)
     for name, t in model.state_dict().items():
         assert torch.equal(t, before[name]), f"compiling changed {name}"
-    exact = reference(model, images, labels, smoothing=smoothing, scale=scale)
-    single = reference(model, images, labels, smoothing=smoothing, scale=scale, dtype=torch.float32)
+    words = {"smoothing": smoothing, "scale": scale, "auxiliary": auxiliary}
+    exact = reference(model, images, labels, **words)
+    single = reference(model, images, labels, **words, dtype=torch.float32)
     answer = step.run(images, labels, scale=scale, seed=seed)
     assert answer.sound
     known = abs(single.loss - exact.loss)

@@ -225,7 +225,9 @@ def test_a_cumulative_norm_is_refused():
     with pytest.raises(
         NotCovered, match="batch_norm in 0: whose running statistics average all batches"
     ):
-        Compiled(net, 0.0)(torch.randn(4, 1, 8, 10), torch.zeros(4, dtype=torch.int64))
+        Compiled(net, Classify(CLASSES))(
+            torch.randn(4, 1, 8, 10), torch.zeros(4, dtype=torch.int64)
+        )
 
 
 def test_outputs_are_torchs_and_follow_the_weights():
@@ -264,7 +266,7 @@ def test_the_check_is_of_the_code_that_will_run(monkeypatch):
     monkeypatch.setattr(native, "compile_step", spied)
     torch.set_num_threads(threads := torch.get_num_threads())
     batch = torch.randn(8 * threads * 20, 1, 8, 10)
-    Compiled(smooth(), 0.0)(batch, torch.zeros(len(batch), dtype=torch.int64))
+    Compiled(smooth(), Classify(CLASSES))(batch, torch.zeros(len(batch), dtype=torch.int64))
     assert len(asked) == 2
     assert asked[0].machine == asked[1].machine
 
@@ -350,9 +352,8 @@ def test_left_to_itself_it_measures_both(tmp_path):
 
 
 def test_several_sizes_take_several_steps():
-    compiled = Compiled(
-        nn.Sequential(nn.Conv2d(1, 3, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten()), 0.0
-    )
+    net = nn.Sequential(nn.Conv2d(1, 3, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    compiled = Compiled(net, Classify(CLASSES))
     for side in (8, 9, 8):
         images = torch.randn(5, 1, side, side)
         step = compiled(images, torch.zeros(5, dtype=torch.int64))

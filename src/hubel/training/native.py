@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.dropout import _DropoutNd
@@ -28,7 +27,7 @@ from hubel.engine.native.kernels.update import Update
 from hubel.engine.native.machine import Machine, this_machine
 from hubel.engine.native.plan import Aim
 from hubel.engine.native.step import Answer, Step, compile_step
-from hubel.tasks.classify import Classify
+from hubel.tasks.classify import AUXILIARY, Classify
 from hubel.tasks.task import Task
 from hubel.training.distribute import Crew
 from hubel.training.optimiser import MomentumSGD
@@ -46,21 +45,23 @@ class Compiled:
     """The compiled steps of one model: one for each image size that comes by.
 
     Args:
+        task: whose loss is gone down.
         update: the optimiser's step to take as well.
         half: convolutions in bfloat16.
-        folder: where machine code is kept between processes.
+
+    Raises `NotCovered` for a task whose loss is not compiled.
     """
 
     def __init__(
         self,
         model: nn.Module,
-        smoothing: float,
+        task: Task,
         update: Update | None = None,
         half: bool = False,
-        folder: Path | None = None,
     ) -> None:
-        self.model, self.smoothing, self.update, self.folder = model, smoothing, update, folder
-        self.half = half
+        if not isinstance(task, Classify):
+            raise NotCovered("the loss of a label for every pixel")
+        self.model, self.task, self.update, self.half = model, task, update, half
         self.steps: dict[Any, Step] = {}
         self.modules = list(model.modules())  # frozen norms keep their statistics: who trains?
         norms = [m for m in self.modules if isinstance(m, _BatchNorm)]
@@ -90,9 +91,9 @@ class Compiled:
         update: Update | None,
         machine: Machine | None = None,
     ) -> Step:
-        aim = Aim(True, self.smoothing, shares=targets.ndim == 2, half=self.half)
+        aim = Aim(True, self.task.smoothing, AUXILIARY, shares=targets.ndim == 2, half=self.half)
         return compile_step(
-            model, images, aim=aim, update=update, machine=machine, cache_folder=self.folder
+            model, images, aim=aim, update=update, machine=machine, cache_folder=code_folder()
         )
 
     def _check(self, whole: Step, images: Tensor, targets: Tensor) -> None:
@@ -103,7 +104,7 @@ class Compiled:
         ours, theirs = _without_chance(self.model), _without_chance(self.model)
         step = self._compile(ours, images, targets, None, whole.machine)
         answer = step.run(images, targets)
-        loss = F.cross_entropy(theirs(images), targets, label_smoothing=self.smoothing)
+        loss = self.task.total(theirs(images), targets)
         loss.backward()  # type: ignore[no-untyped-call]
         close = CLOSE_HALF if self.half else CLOSE
         wrong = disagreement(step, answer, theirs, float(loss.detach()), close)
@@ -150,7 +151,7 @@ class NativePass:
     """Forward and backward compiled; gradients are left in the weights."""
 
     def __init__(self, model: nn.Module, task: Task, crew: Crew, half: bool) -> None:
-        self.compiled = Compiled(model, _smoothing(task), half=half, folder=code_folder())
+        self.compiled = Compiled(model, task, half=half)
         self.crew, self.model = crew, model
         self.weights = dict(model.named_parameters())
 
@@ -181,7 +182,7 @@ class NativeStep:
         half: bool,
     ) -> None:
         self.optimiser = optimiser
-        self.compiled = Compiled(model, _smoothing(task), update, half, code_folder())
+        self.compiled = Compiled(model, task, update, half)
         self.names = {id(p): name for name, p in model.named_parameters()}
         self.steps: list[Tensor] = []
         self._bound: Step | None = None
@@ -270,7 +271,7 @@ def check_native(
 ) -> None:
     """Compile a step for a copy of the model and hold it against PyTorch's. Raises `NotCovered`."""
     copied = copy.deepcopy(model).train()
-    Compiled(copied, _smoothing(task), half=half, folder=code_folder())(images, targets)
+    Compiled(copied, task, half=half)(images, targets)
 
 
 def has_half() -> bool:
@@ -285,7 +286,7 @@ def native_runner(task: Task) -> NativeRunner:
         model: nn.Module, images: Tensor, targets: Tensor, half: bool
     ) -> Callable[[], None] | None:
         try:
-            compiled = Compiled(model, _smoothing(task), half=half, folder=code_folder())
+            compiled = Compiled(model, task, half=half)
             step = compiled(images, targets, check=False)
             step.run(images, targets)
         except NotCovered:
@@ -297,13 +298,6 @@ def native_runner(task: Task) -> NativeRunner:
         return run
 
     return runner
-
-
-def _smoothing(task: Task) -> float:
-    """Of the one loss that is compiled. Raises `NotCovered` for a task with another."""
-    if isinstance(task, Classify):
-        return task.smoothing
-    raise NotCovered("the loss of a label for every pixel")
 
 
 def code_folder() -> Path:

@@ -163,8 +163,22 @@ REFUSED = {  # net, what its message has to name
         lambda: nn.Sequential(nn.BatchNorm2d(3, momentum=None), nn.Flatten(), nn.Linear(192, 5)),
         "batch_norm in 0.*momentum",
     ),
-    "no tensor": (
-        lambda: Wired(lambda m, x: {"out": m.end(flat(x))}, end=nn.Linear(192, 5)), "dict",
+    "no logits": (
+        lambda: Wired(lambda m, x: {"out": m.end(flat(x))}, end=nn.Linear(192, 5)),
+        "a net that answers with a NoneType",
+    ),
+    "something else beside": (
+        lambda: Wired(lambda m, x: {"logits": m.end(flat(x)), "mask": x}, end=nn.Linear(192, 5)),
+        "a net that answers with 'mask' too",
+    ),
+    "a head's map": (
+        lambda: Wired(lambda m, x: {"logits": m.end(flat(x)), "aux": x}, end=nn.Linear(192, 5)),
+        r"a net that answers with shape \(2, 3, 8, 8\) instead of \(N, classes\) as aux",
+    ),
+    "the same twice": (
+        lambda: Wired(lambda m, x: dict.fromkeys(("logits", "aux1"), m.end(flat(x))),
+                      end=nn.Linear(192, 5)),
+        "a net that answers with the same twice",
     ),
     "a map as answer": (lambda: nn.Conv2d(3, 4, 3), r"\(2, 4, 6, 6\)"),
 }  # fmt: skip

@@ -35,12 +35,23 @@ class Node:
 
 @dataclass
 class Graph:
-    """Nodes in the order they run; `shapes` of the values for one image, always (C, H, W)."""
+    """Nodes in the order they run; `shapes` of the values for one image, always (C, H, W).
+
+    Attributes:
+        image, logits: the value that comes in, and the one that the net answers with.
+        also: further logits, of auxiliary heads, each with a loss of its own.
+    """
 
     nodes: list[Node]
     shapes: dict[int, Shape]
     image: int
     logits: int
+    also: tuple[int, ...] = ()
+
+    @property
+    def results(self) -> tuple[int, ...]:
+        """The values that must come out, whoever else reads them."""
+        return self.logits, *self.also
 
     def consumers(self, value: int) -> list[Node]:
         return [node for node in self.nodes if value in node.inputs]

@@ -19,9 +19,9 @@ def joined(graph: Graph) -> Graph:
 
 
 def _only(graph: Graph, value: int) -> Node | None:
-    """The one node that reads a value, if there is just one and it is not the result."""
+    """The one node that reads a value, if there is just one and it is not a result."""
     readers = graph.consumers(value)
-    return readers[0] if len(readers) == 1 and value != graph.logits else None
+    return readers[0] if len(readers) == 1 and value not in graph.results else None
 
 
 def _with_borders(graph: Graph) -> Graph:

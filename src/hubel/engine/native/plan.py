@@ -167,11 +167,13 @@ def is_single(phases: list[Phase]) -> bool:
 
 @dataclass(frozen=True)
 class Aim:
-    """What a step is for: the loss it goes down, or, without `loss`, the outputs alone; `half`:
-    its convolutions in bfloat16, where the processor multiplies that."""
+    """What a step is for: the loss it goes down, or, without `loss`, the outputs alone;
+    `auxiliary`: what the losses of auxiliary heads weigh in it; `half`: its convolutions in
+    bfloat16, where the processor multiplies that."""
 
     loss: bool
     smoothing: float = 0.0
+    auxiliary: float = 0.0
     shares: bool = False
     backward: bool = True
     half: bool = False

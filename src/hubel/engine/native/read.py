@@ -7,7 +7,7 @@ name.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -34,9 +34,22 @@ def read_graph(model: nn.Module, images: Tensor) -> Graph:
         with torch.no_grad():
             for buffer, before in zip(model.buffers(), kept, strict=True):
                 buffer.copy_(before)
-    if not isinstance(output, Tensor) or output.ndim != 2:
-        raise NotCovered(f"a net that answers with {_kind(output)}")
-    return _Reader(model, tape, len(images)).graph(images, output)
+    return _Reader(model, tape, len(images)).graph(images, _answers(output))
+
+
+def _answers(output: Any) -> list[Tensor]:
+    """What the net answers with: the logits (N, classes), then those of auxiliary heads ("aux1",
+    "aux2", ...) in their order."""
+    given = dict(output) if isinstance(output, Mapping) else {"logits": output}
+    heads = sorted(name for name in given if str(name).startswith("aux"))
+    found = {name: given.pop(name, None) for name in ("logits", *heads)}
+    for name, z in found.items():
+        if not isinstance(z, Tensor) or z.ndim != 2:
+            where = "" if name == "logits" else f" as {name}"
+            raise NotCovered(f"a net that answers with {_kind(z)}{where}")
+    if given:
+        raise NotCovered(f"a net that answers with {', '.join(map(repr, given))} too")
+    return list(found.values())
 
 
 def _kind(output: Any) -> str:
@@ -57,14 +70,17 @@ class _Reader:
         self.moved: set[str] = set()  # running statistics that a step changes
         self.shapes: dict[int, Shape] = {}
 
-    def graph(self, images: Tensor, output: Tensor) -> Graph:
+    def graph(self, images: Tensor, answers: list[Tensor]) -> Graph:
         image = self.tape.values.number(images)
         self.shapes[image] = self._shape(tuple(images.shape), "the images")
         nodes = []
         for record in self.tape.records:
             nodes.extend(self._node(record))
-        logits = self._value(self.tape.values.number(output))
-        return _renumbered(Graph(_needed(nodes, logits), self.shapes, image, logits))
+        logits, *also = (self._value(self.tape.values.number(z)) for z in answers)
+        if len({logits, *also}) <= len(also):
+            raise NotCovered("a net that answers with the same twice")
+        graph = Graph(nodes, self.shapes, image, logits, tuple(also))
+        return _renumbered(replace(graph, nodes=_needed(nodes, graph.results)))
 
     def _value(self, number: int | None) -> int:
         if number is None:
@@ -143,9 +159,9 @@ def _three(shape: tuple[int, ...]) -> Shape:
     return (*rest, *[1] * (3 - len(rest)))  # type: ignore[return-value]
 
 
-def _needed(nodes: list[Node], logits: int) -> list[Node]:
+def _needed(nodes: list[Node], results: Sequence[int]) -> list[Node]:
     """Without what nothing comes of."""
-    wanted, kept = {logits}, []
+    wanted, kept = set(results), []
     for node in reversed(nodes):
         if node.output in wanted:
             wanted.update(node.inputs)
@@ -163,7 +179,8 @@ def _renumbered(graph: Graph) -> Graph:
         for node in graph.nodes
     ]
     shapes = {new: graph.shapes[old] for old, new in order.items()}
-    return Graph(nodes, shapes, 0, order[graph.logits])
+    also = tuple(order[value] for value in graph.also)
+    return Graph(nodes, shapes, 0, order[graph.logits], also)
 
 
 # ---- one record, one node

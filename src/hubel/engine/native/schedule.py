@@ -62,9 +62,8 @@ def make_plan(
         if aim.shares:
             labels = Buffer(classes)
             p.call(Pack(classes), Now("shares", classes), Now("there"), labels, ZEROS)
-        buffer, _ = p.contribute(graph.logits)
-        spec = CrossEntropy(classes, aim.smoothing, aim.shares, aim.backward)
-        p.call(spec, logits, labels, Now("there"), Now("scale"), buffer, p.totals)
+        for value in graph.results:
+            _loss(p, aim, value, labels)
     if aim.backward:
         for node in reversed(graph.nodes):
             if node.output in p.gradients:
@@ -77,6 +76,19 @@ def make_plan(
         if names.count(name) > 1:
             raise NotCovered(f"{name}, which is used in {names.count(name)} places")
     return _placed(p, cache)
+
+
+def _loss(p: Planner, aim: Aim, value: int, labels: Argument) -> None:
+    """The loss of the net's answer, or of an auxiliary head's."""
+    main = value == p.graph.logits
+    weight = 1.0 if main else aim.auxiliary
+    if weight and p.size(value) != p.size(p.graph.logits):
+        raise NotCovered("an auxiliary head with other classes")
+    if weight:
+        classes = p.size(value)
+        spec = CrossEntropy(classes, aim.smoothing, aim.shares, aim.backward, weight, judged=main)
+        buffer, _ = p.contribute(value)
+        p.call(spec, p.values[value], labels, Now("there"), Now("scale"), buffer, p.totals)
 
 
 # ---- places

@@ -9,12 +9,12 @@ from native_kernel import array, every_machine, kernel, like, noise, to_tile, to
 from hubel.engine.native.kernels.loss import CrossEntropy
 
 
-def run(z, labels, n, machine, *, smoothing=0.0, shares=False, scale=0.25, backward=True):
+def run(z, labels, n, machine, *, smoothing=0.0, shares=False, scale=0.25, backward=True, **more):
     """(loss, hits, dz) of a tile; totals begin with something in them."""
     classes = len(z)
     dz, totals = array(*z.shape), array(2, machine.lanes)
     totals[:] = 1
-    spec = CrossEntropy(classes, smoothing, shares, backward)
+    spec = CrossEntropy(classes, smoothing, shares, backward, **more)
     kernel(spec, machine)(z, labels, n, scale, dz, totals)
     return float(totals[0].sum()) - machine.lanes, float(totals[1].sum()) - machine.lanes, dz
 
@@ -43,6 +43,16 @@ def test_labels_full_and_unfilled_tiles(classes, smoothing, machine):
         assert hits == int((exact.argmax(1).numpy() == labels).sum())
         np.testing.assert_allclose(dz[:, :there], to_tile(exact.grad), atol=1e-7)
         assert not dz[:, there:].any()
+
+
+@every_machine
+def test_the_loss_of_an_auxiliary_head(machine):
+    z, labels = like(noise(6, machine.lanes)), labels_of(machine, 6, machine.lanes)
+    whole, _, slope = run(z, labels, machine.lanes, machine)
+    part, hits, dz = run(z, labels, machine.lanes, machine, weight=0.3, judged=False)
+    assert part == pytest.approx(0.3 * whole, rel=1e-5)
+    assert hits == 0
+    np.testing.assert_allclose(dz, 0.3 * slope, atol=1e-8)
 
 
 @every_machine

@@ -18,12 +18,16 @@ class CrossEntropy:
         smoothing: s.
         shares: whether y comes as shares (K, lanes) instead of labels.
         backward: whether the slope is written.
+        weight: of all of it, beside what an image weighs.
+        judged: whether hits are counted.
     """
 
     classes: int
     smoothing: float
     shares: bool
     backward: bool
+    weight: float = 1.0
+    judged: bool = True
 
 
 def write_cross_entropy(name: str, spec: CrossEntropy, machine: Machine) -> Function:
@@ -56,10 +60,13 @@ def write_cross_entropy(name: str, spec: CrossEntropy, machine: Machine) -> Func
     total, mass, dot = sums
     loss = f.fma(mass, lanewise(f, "logf", total), dot * -1.0)
     scale = f.spread(f.arg("scale"))
+    if spec.weight != 1:
+        scale = scale * spec.weight
     _add(f, f.arg("totals"), f.select(there, loss * scale, 0.0))
-    right = best.equals(label) if label is not None else _best_share(f, spec, machine).equals(best)
-    hit = f.select(there & right, f.constant(1.0), 0.0)
-    _add(f, f.arg("totals").at(machine.vector), hit)
+    if spec.judged:
+        right = best.equals(label if label is not None else _best_share(f, spec, machine))
+        hit = f.select(there & right, f.constant(1.0), 0.0)
+        _add(f, f.arg("totals").at(machine.vector), hit)
     if spec.backward:
         share = scale * mass / total
         with f.loop(0, spec.classes) as k:
