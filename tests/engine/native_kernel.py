@@ -11,7 +11,7 @@ import torch
 
 from hubel.engine.native.jit import Loaded, compile_object, module_text
 from hubel.engine.native.kernels.writers import WRITERS
-from hubel.engine.native.machine import Machine, narrower, this_machine
+from hubel.engine.native.machine import Machine, fitting, narrower, this_machine
 
 _TYPES = {
     "ptr": ctypes.c_void_p, "i64": ctypes.c_int64, "i32": ctypes.c_int32,
@@ -34,7 +34,13 @@ def _machines() -> list[Machine]:
 
 
 MACHINES = _machines()
+SMALL = fitting(MACHINES[-1], 2, 1)  # tiles of two images, two columns to a vector
 every_machine = pytest.mark.parametrize("machine", MACHINES, ids=lambda m: f"{m.lanes}lanes")
+every_tile = pytest.mark.parametrize(
+    "machine",
+    [*MACHINES, *{SMALL, fitting(MACHINES[0], 2, 1)}],
+    ids=lambda m: f"{m.lanes}lanes{'' if m.wide == 1 else f'x{m.wide}'}",
+)
 
 
 def array(*shape: int, dtype: type = np.float32) -> np.ndarray:

@@ -12,10 +12,13 @@ import hypothesis.strategies as st
 import pytest
 import torch
 from hypothesis import HealthCheck, Phase, assume, given, settings
-from native_kernel import MACHINES
+from native_kernel import MACHINES, SMALL
 from native_nets import assert_agrees, batch, seeded
 from torch import nn
 
+from hubel.engine.native.machine import fitting
+
+TILES = [*MACHINES, SMALL, *(fitting(MACHINES[0], images, 1) for images in (2, 4))]
 CLOSE = 2e-6  # of a map's largest number
 MANY = int(os.environ.get("HUBEL_FUZZ_NETS", "1500"))
 ACTS = [
@@ -199,7 +202,7 @@ def nets(draw):
             m.train(float(torch.rand(())) >= rigid)
     images, labels = batch(draw(st.integers(2, 37)), *shape, classes=classes, seed=seed)
     return net, images, labels, {
-        "machine": draw(st.sampled_from(MACHINES)), "threads": draw(st.integers(1, 4)),
+        "machine": draw(st.sampled_from(TILES)), "threads": draw(st.integers(1, 4)),
         "smoothing": draw(st.sampled_from([0.0, 0.1])),
     }  # fmt: skip
 

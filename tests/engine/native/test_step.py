@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from native_kernel import MACHINES, every_machine
+from native_kernel import MACHINES, every_tile
 from native_nets import (
     assert_agrees,
     batch,
@@ -55,7 +55,7 @@ class Headed(nn.Module):
         return {"aux2": self.side(x), "logits": logits, "aux1": self.aux1(found).tanh()}
 
 
-@every_machine
+@every_tile
 @pytest.mark.parametrize("shares", [False, True])
 def test_auxiliary_heads(machine, shares):
     model, (images, labels) = seeded(Headed), small_images(33)
@@ -84,7 +84,7 @@ def test_heads_of_other_classes_are_refused():
         compile_step(model, small_images(9)[0], aim=Aim(loss=True, auxiliary=0.3), threads=1)
 
 
-@every_machine
+@every_tile
 def test_without_an_update_the_weights_stay(machine):
     model, (images, labels) = seeded(lenet), small_images(20)
     before = copy.deepcopy(model.state_dict())
@@ -121,7 +121,7 @@ def test_more_memory_than_there_is_is_not_asked_for(monkeypatch):
         step.run(images, labels)
 
 
-@every_machine
+@every_tile
 @pytest.mark.parametrize("make", [lenet, normed])
 def test_outputs_alone(make, machine):
     model, (images, _) = seeded(make).eval(), small_images(29)
@@ -184,7 +184,7 @@ def test_weights_may_change_in_place_and_move():
 # ---- the same again
 
 
-@every_machine
+@every_tile
 @pytest.mark.parametrize("threads", [1, 2, 5])
 def test_the_same_step_twice_is_equal_to_the_bit(threads, machine):
     model, (images, labels) = seeded(normed), small_images(50)
@@ -223,7 +223,7 @@ class Dropped(nn.Module):
         return self.two(self.between(self.one(self.before(x.flatten(1)))))
 
 
-@every_machine
+@every_tile
 def test_dropout_is_the_same_forward_and_back_and_follows_the_seed(machine):
     p, n = 0.4, 50
     images, labels = batch(n, 1, 6, 6, classes=36)
@@ -275,7 +275,7 @@ def test_out_of_training_nothing_is_dropped():
 # ---- updates
 
 
-@every_machine
+@every_tile
 @pytest.mark.parametrize("make", [lenet, normed])
 def test_two_hundred_steps_end_where_pytorchs_do(make, machine):
     """A smooth net: nothing makes rounding grow faster than the steps themselves."""

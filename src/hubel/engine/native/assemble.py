@@ -103,7 +103,8 @@ class Assembler:
             if phase.after:
                 self._meet(f)
                 for call in phase.after:
-                    self._run(f, call.spec, [self._once(f, a, mine) for a in call.arguments])
+                    spec = call.spec(self.plan.tile_bytes, 1) if callable(call.spec) else call.spec
+                    self._run(f, spec, [self._once(f, a, mine) for a in call.arguments])
                 self._meet(f)
         self._meet(f)
         for part in self.plan.parts:
@@ -135,7 +136,7 @@ class Assembler:
         whole = low + (high - low) // self.plan.tiles * self.plan.tiles
 
         def place(tile: Value) -> Value:
-            if self.plan.single:
+            if self.plan.reused:
                 return base.at(f.arg("thread") * (self.plan.tiles * self.plan.tile_bytes))
             return base.at(tile * self.plan.tile_bytes)
 
@@ -242,6 +243,8 @@ class Assembler:
             return field(f, a.what, I64)
         if isinstance(a, Mine):
             return field(f, "mine", PTR).at(a.offset)
+        if isinstance(a, Buffer):
+            return field(f, "tiles", PTR).at(a.offset)
         return self._shared(f, a)
 
     # ---- the end

@@ -221,6 +221,27 @@ class Function:
         narrow = self.convert("trunc", self.as_value(top, I64), I32)
         return self.iota() < self.spread(narrow)
 
+    def mask(self, there: Sequence[bool]) -> Value:
+        """A mask that is known now."""
+        bits = ", ".join(f"i1 {'true' if one else 'false'}" for one in there)
+        return Value(self, vector(I1, len(there)), f"<{bits}>")
+
+    def repeated(self, a: Value, times: int) -> Value:
+        """A vector's lanes, so many times over."""
+        return self.shuffle(a, a, [*range(lanes_of(a.kind))] * times) if times > 1 else a
+
+    def pieces(self, a: Value, count: int) -> list[Value]:
+        """A vector cut into so many shorter ones."""
+        lanes = lanes_of(a.kind) // count
+        if count == 1:
+            return [a]
+        return [self.shuffle(a, a, range(i * lanes, (i + 1) * lanes)) for i in range(count)]
+
+    def interleaved(self, a: Value, b: Value) -> Value:
+        """a0, b0, a1, b1, ..."""
+        lanes = lanes_of(a.kind)
+        return self.shuffle(a, b, [lane + side for lane in range(lanes) for side in (0, lanes)])
+
     # ---- memory
 
     def load(self, place: Value, kind: str | None = None, align: int = 4) -> Value:
@@ -232,19 +253,35 @@ class Function:
 
     def load_some(self, place: Value, mask: Value, rest: float = 0.0) -> Value:
         """A vector of which only the masked lanes are read."""
-        name = f"llvm.masked.load.v{self.lanes}f32.p0"
-        self.needs.add(f"declare {self.vec} @{name}(ptr, {mask.kind}, {self.vec})")
-        others = literal(self.vec, rest)
-        words = f"ptr align 4 {place.name}, {mask.kind} {mask.name}, {self.vec} {others}"
-        return self.make(self.vec, f"call {self.vec} @{name}({words})")
+        lanes = lanes_of(mask.kind)
+        kind, name = vector(F32, lanes), f"llvm.masked.load.v{lanes}f32.p0"
+        self.needs.add(f"declare {kind} @{name}(ptr, {mask.kind}, {kind})")
+        others = literal(kind, rest)
+        words = f"ptr align 4 {place.name}, {mask.kind} {mask.name}, {kind} {others}"
+        return self.make(kind, f"call {kind} @{name}({words})")
 
     def store_some(self, value: Value, place: Value, mask: Value) -> None:
-        name = f"llvm.masked.store.v{self.lanes}f32.p0"
-        self.needs.add(f"declare void @{name}({self.vec}, ptr, {mask.kind})")
+        name = f"llvm.masked.store.v{lanes_of(mask.kind)}f32.p0"
+        self.needs.add(f"declare void @{name}({value.kind}, ptr, {mask.kind})")
         self.do(
             f"call void @{name}({value.kind} {value.name}, ptr align 4 {place.name}, "
             f"{mask.kind} {mask.name})"
         )
+
+    def load_first(self, place: Value, there: int, lanes: int | None = None) -> Value:
+        """A vector's first floats, zeros behind them."""
+        lanes = lanes or self.lanes
+        if there == lanes:
+            return self.load(place, vector(F32, lanes))
+        return self.load_some(place, self.mask([lane < there for lane in range(lanes)]))
+
+    def store_first(self, value: Value, place: Value, there: int) -> None:
+        """A vector's first floats; what stands behind them stays."""
+        lanes = lanes_of(value.kind)
+        if there == lanes:
+            self.store(value, place)
+        else:
+            self.store_some(value, place, self.mask([lane < there for lane in range(lanes)]))
 
     # ---- the way
 

@@ -27,7 +27,7 @@ def module_text(functions: Iterable[Function], machine: Machine, rest: str = "")
     for f in functions:
         bodies.append(f.text())
         needs |= f.needs
-    width = machine.lanes * 32
+    width = machine.floats * 32
     attributes = (
         f'attributes #0 = {{ nounwind "min-legal-vector-width"="{width}" '
         f'"prefer-vector-width"="{width}" "no-trapping-math"="true" }}'

@@ -12,15 +12,18 @@ class Machine:
     """A processor, as the kernels see it.
 
     Attributes:
-        lanes: float32 numbers in a vector register; a tile is so many images.
+        lanes: images of a tile.
         registers: vector registers.
         cpu, features: LLVM's words for it.
+        wide: columns of a tile that share a vector register where they stand side by side: more
+            than 1 for tiles that are smaller than a register.
     """
 
     lanes: int
     registers: int
     cpu: str
     features: str
+    wide: int = 1
 
     @property
     def accumulators(self) -> int:
@@ -34,8 +37,13 @@ class Machine:
 
     @property
     def vector(self) -> int:
-        """Bytes of a vector."""
+        """Bytes of one number of every image of a tile."""
         return 4 * self.lanes
+
+    @property
+    def floats(self) -> int:
+        """float32 numbers in a vector register."""
+        return self.lanes * self.wide
 
 
 @functools.cache
@@ -53,14 +61,22 @@ def this_machine() -> Machine:
     return Machine(4, 32 if wide else 16, cpu, features)
 
 
-def fitting(machine: Machine, images: int, threads: int) -> Machine:
-    """The processor with vectors of half their length, where batches are too small for whole ones.
+SHORT = 8  # floats of a vector where a thread has no more images
 
-    Two short vectors a cycle do what one long one does where each thread has 8 images or fewer.
+
+def fitting(machine: Machine, images: int, threads: int) -> Machine:
+    """The processor with smaller tiles, where a thread has too few images for whole ones.
+
+    Up to 8 images a thread: vectors of 8, two of which start in a cycle where one of 16 does. Up
+    to half of that: tiles of 2 or 4 images, so that every thread has some, with several columns
+    to a vector.
     """
-    if machine.lanes == 16 and images <= 8 * threads:
-        return replace(machine, lanes=8)
-    return machine
+    each = -(-images // threads)
+    short = min(machine.lanes, SHORT)
+    if each > short // 2:
+        return replace(machine, lanes=short) if each <= short else machine
+    lanes = 2 if each <= 2 else 4
+    return replace(machine, lanes=lanes, wide=short // lanes)
 
 
 def narrower(machine: Machine) -> Machine:

@@ -1,9 +1,10 @@
 """From a graph to a plan: which kernel runs when, and where its numbers stand.
 
-A tile is as many images as a vector has lanes; a map of a tile is (C, H, W, lanes). Each thread
-carries its tiles through the kernels one tile at a time, so that what one kernel writes the next
-finds in the nearest cache. Only where something is summed over the whole batch, batch norm's
-statistics, do all threads wait for each other: there one `Phase` ends and another begins.
+A tile is as many images as a vector has lanes, of small batches fewer; a map of a tile is (C, H, W,
+lanes). Each thread carries its tiles through the kernels one tile at a time, so that what one
+kernel writes the next finds in the nearest cache. Only where something is summed over the whole
+batch, batch norm's statistics, do all threads wait for each other: there one `Phase` ends and
+another begins.
 
 Maps that live within a stretch of kernels stand in the thread's own memory, written over tile
 after tile; those that must last stand in the tile's. Whatever is no longer read gives its place
@@ -155,14 +156,21 @@ class Plan:
     parts: list[Part]
 
     @property
-    def single(self) -> bool:
-        """Whether each thread takes a tile through everything before the next."""
-        return is_single(self.phases)
+    def reused(self) -> bool:
+        """Whether a thread's tiles follow each other in the same memory: each goes through
+        everything before the next, and nothing looks at it afterwards."""
+        return is_single(self.phases) and not looks_back(self.phases)
 
 
 def is_single(phases: list[Phase]) -> bool:
     """Whether the tiles go through but one phase: nothing is summed over the batch on the way."""
     return sum(bool(phase.calls) for phase in phases) == 1
+
+
+def looks_back(phases: list[Phase]) -> bool:
+    """Whether what is done once, after all tiles are through, reads the tiles."""
+    after = [a for phase in phases for call in phase.after for a in call.arguments]
+    return any(isinstance(a, Buffer) for a in after)
 
 
 @dataclass(frozen=True)

@@ -88,8 +88,9 @@ class Planner:
         """Run a kernel on every tile."""
         self.calls.append(Call(spec, arguments, together))
 
-    def later(self, spec: Spec, *arguments: Argument) -> None:
-        """Run a kernel once, when all tiles are through; its channels are shared among threads."""
+    def later(self, spec: Spec | LateSpec, *arguments: Argument) -> None:
+        """Run a kernel once, when all tiles are through; its channels are shared among threads. A
+        buffer among its arguments is the first tile's; its spec is told where the next one is."""
         self.after.append(Call(spec, arguments))
 
     def copy(self, x: Buffer | At, y: Buffer | At, elements: int, add: bool) -> None:

@@ -22,6 +22,7 @@ from hubel.engine.native.plan import (
     Phase,
     Plan,
     is_single,
+    looks_back,
 )
 from hubel.engine.native.planner import Planner
 
@@ -100,7 +101,7 @@ def _placed(p: Planner, cache: int) -> Plan:
     zero_bytes = -(-(p.widest + 1) * p.machine.vector // 64) * 64
     sums = p.sums
     thread = sums + zero_bytes + p.scratch
-    calls = [call for phase in p.phases for call in phase.calls]
+    calls = [call for phase in p.phases for call in (*phase.calls, *phase.after)]
     buffers = list(dict.fromkeys(buffer for call in calls for buffer in _buffers(call)))
     brief = [b for b in buffers if not b.lasting]
     thread += _pack(brief, p.machine, thread)
@@ -110,7 +111,7 @@ def _placed(p: Planner, cache: int) -> Plan:
             call.arguments = tuple(_settled(a, sums, sums + zero_bytes) for a in call.arguments)
     dense = any(call.together for call in calls)
     tiles = 1
-    if single and dense:
+    if single and dense and not looks_back(p.phases):
         tiles = next((t for t in (4, 2) if thread + t * tile <= 1.5 * cache), 1)
     return Plan(
         p.phases, tiles, max(tile, 64), -(-thread // 4096) * 4096, p.shared, sums,
@@ -152,6 +153,8 @@ def _lifetimes(p: Planner, single: bool) -> None:
                 buffer.lasting |= len(buffer.runs) > 1 or (call.together and single)
             if call.together and single:
                 stretch += 1
+        for buffer in (buffer for call in phase.after for buffer in _buffers(call)):
+            buffer.last, buffer.lasting = number + 1, True
 
 
 def _pack(buffers: list[Buffer], machine: Machine, start: int) -> int:

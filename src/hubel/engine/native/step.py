@@ -188,7 +188,7 @@ class Step:
     def _grow(self, n: int) -> int:
         """Room for n images; how many tiles they are."""
         all_tiles = -(-n // self.machine.lanes)
-        tiles = self.threads * self.plan.tiles if self.plan.single else all_tiles
+        tiles = self.threads * self.plan.tiles if self.plan.reused else all_tiles
         if self._memory.size < tiles * self.plan.tile_bytes:
             self._memory = _Memory(tiles * self.plan.tile_bytes)
             self._set("tiles", self._memory.address)

@@ -59,18 +59,27 @@ def test_the_way_back_turns_every_pair_round_and_has_no_others():
 
 
 @pytest.mark.parametrize("turned", [False, True])
+@pytest.mark.parametrize("wide", [1, 2, 4])
 @pytest.mark.parametrize("width", [1, 2, 3, 4, 7])
-def test_runs_cover_every_column_once_and_read_what_the_axis_says(width, turned):
+def test_runs_cover_every_column_once_and_read_what_the_axis_says(width, wide, turned):
     for case in CASES:
         axis = made(*case).back() if turned else made(*case)
+        if wide > 1 and axis.stride > 1:
+            continue
         seen = {}
-        for run in runs(axis, width):
+        for run in runs(axis, width, wide=wide):
             for block in range(run.count):
                 for j, reads in enumerate(run.reads):
                     base = run.base + block * run.step
-                    column = run.start + block * run.width + j
-                    assert column not in seen
-                    seen[column] = [None if r is None else base + r for r in reads]
+                    first = run.start + (block * run.width + j) * wide
+                    for i, there in enumerate(run.outputs[j]):
+                        assert there == (first + i < axis.n_out)
+                        assert first + i not in seen
+                        places = [base + r.place + i if r and r.there[i] else None for r in reads]
+                        if there:
+                            seen[first + i] = places
+                        else:
+                            assert not any(places)
         expected = {o: [axis.source(o, k) for k in range(axis.kernel)] for o in range(axis.n_out)}
         assert seen == expected, case
 

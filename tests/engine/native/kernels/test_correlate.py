@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from native_kernel import array, every_machine, kernel, noise, to_tile, to_torch, wide, worst
+from native_kernel import array, every_tile, kernel, noise, to_tile, to_torch, wide, worst
 
 from hubel.engine.native.kernels.axis import Axis
 from hubel.engine.native.kernels.correlate import Correlate
@@ -88,7 +88,7 @@ def zeros_row(x, machine):
     return array(x.shape[2] + 1, machine.lanes)
 
 
-@every_machine
+@every_tile
 @each_case
 def test_forward(case, machine):
     x, w, b, dy = materials(case, machine)
@@ -104,7 +104,7 @@ def test_forward(case, machine):
     assert worst(y, to_tile(convolved(x, w, b, case))) < 3e-6
 
 
-@every_machine
+@every_tile
 @each_case
 def test_the_way_back_to_the_input(case, machine):
     x, w, _, dy = materials(case, machine)
@@ -129,7 +129,7 @@ def test_the_way_back_to_the_input(case, machine):
 TAILED = [name for name in CASES if name not in ("one", "whole map", "eleven", "many")]
 
 
-@every_machine
+@every_tile
 @pytest.mark.parametrize("name", TAILED)
 def test_relu_and_pooling_on_the_way_out(name, machine):
     case = CASES[name]
@@ -158,7 +158,7 @@ def test_relu_and_pooling_on_the_way_out(name, machine):
         assert (which == to_tile(expected)).all()
 
 
-@every_machine
+@every_tile
 @pytest.mark.parametrize("name", ["three", "stride 2", "depthwise", "many"])
 def test_the_sums_for_batch_norm_leave_absent_images_out(name, machine):
     case = CASES[name]
@@ -174,7 +174,7 @@ def test_the_sums_for_batch_norm_leave_absent_images_out(name, machine):
     assert worst(sums, expected + start) < 1e-5
 
 
-@every_machine
+@every_tile
 def test_nan_and_infinity_are_not_swallowed(machine):
     case = CASES["three"]
     x, w, b, dy = materials(case, machine)
@@ -188,7 +188,7 @@ def test_nan_and_infinity_are_not_swallowed(machine):
     assert not np.isnan(y[..., 2:]).any()
 
 
-@every_machine
+@every_tile
 def test_a_row_of_tiles_is_a_fully_connected_layer(machine):
     inputs, outputs, tiles, v = 19, 11, 3, machine.vector
     x, w, b = noise(tiles, inputs, machine.lanes), noise(outputs, inputs, seed=1), noise(outputs)

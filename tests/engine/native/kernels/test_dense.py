@@ -2,12 +2,12 @@
 
 import numpy as np
 import pytest
-from native_kernel import array, every_machine, kernel, noise, worst
+from native_kernel import array, every_tile, kernel, noise, worst
 
 from hubel.engine.native.kernels.dense import BiasGradient, DenseGradient, row_floats
 
 
-@every_machine
+@every_tile
 @pytest.mark.parametrize("tiles", [1, 2, 4])
 @pytest.mark.parametrize(("inputs", "outputs"), [(1, 1), (5, 3), (16, 10), (33, 7), (120, 26)])
 def test_dense_gradient(inputs, outputs, tiles, machine):
@@ -26,14 +26,14 @@ def test_dense_gradient(inputs, outputs, tiles, machine):
     assert worst(g[:, :inputs], exact[:, :inputs]) < 3e-6
 
 
-@every_machine
+@every_tile
 def test_a_padded_row_is_whole_vectors(machine):
-    for inputs in (1, machine.lanes - 1, machine.lanes, machine.lanes + 1):
-        assert row_floats(inputs, machine) % machine.lanes == 0
-        assert 0 <= row_floats(inputs, machine) - inputs < machine.lanes
+    for inputs in (1, machine.floats - 1, machine.floats, machine.floats + 1):
+        assert row_floats(inputs, machine) % machine.floats == 0
+        assert 0 <= row_floats(inputs, machine) - inputs < machine.floats
 
 
-@every_machine
+@every_tile
 @pytest.mark.parametrize(("channels", "size"), [(1, 1), (3, 2), (5, 7), (4, 12), (2, 49)])
 def test_bias_gradient_keeps_the_lanes_apart(channels, size, machine):
     dy, g = noise(channels, size, machine.lanes), noise(channels, machine.lanes, seed=1)

@@ -2,12 +2,12 @@
 
 import numpy as np
 import pytest
-from native_kernel import array, every_machine, kernel, like, noise
+from native_kernel import array, every_tile, kernel, like, noise
 
 from hubel.engine.native.kernels.move import Copy, Fill, Pack, Unpack
 
 
-@every_machine
+@every_tile
 @pytest.mark.parametrize("floats", [1, 3, 16, 17, 48, 75])
 def test_images_into_tiles_and_back(floats, machine):
     lanes = machine.lanes
@@ -23,7 +23,7 @@ def test_images_into_tiles_and_back(floats, machine):
         np.testing.assert_array_equal(rows, images)
 
 
-@every_machine
+@every_tile
 @pytest.mark.parametrize("floats", [1, 5, 16, 33])
 def test_padded_rows_end_in_zeros(floats, machine):
     lanes = machine.lanes
@@ -34,7 +34,7 @@ def test_padded_rows_end_in_zeros(floats, machine):
     assert not rows[:, floats:].any()
 
 
-@every_machine
+@every_tile
 def test_fill(machine):
     y = noise(6, machine.lanes)
     before = y.copy()
@@ -45,7 +45,7 @@ def test_fill(machine):
     np.testing.assert_array_equal(y[4:], before[4:])
 
 
-@every_machine
+@every_tile
 @pytest.mark.parametrize("add", [False, True])
 def test_copies_with_steps(add, machine):
     """x[:, ::2, ::3] into the middle channels of y."""
@@ -58,7 +58,7 @@ def test_copies_with_steps(add, machine):
     np.testing.assert_array_equal(y, expected)
 
 
-@every_machine
+@every_tile
 def test_a_copy_of_nothing_but_a_row(machine):
     x, y = noise(4, machine.lanes), array(4, machine.lanes)
     kernel(Copy(1, 1, 4, 0, 0, machine.vector, 0, 0, machine.vector, False), machine)(x, y)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from native_kernel import array, every_machine, kernel, like, noise, worst
+from native_kernel import array, every_tile, kernel, like, noise, worst
 
 from hubel.engine.native.kernels.update import FIGURES, Reduce, Update
 from hubel.training.optimiser import MomentumSGD, apply_decay
@@ -23,7 +23,7 @@ def reduced(spec, parts, order, count, machine):
     return g
 
 
-@every_machine
+@every_tile
 @pytest.mark.parametrize("count", COUNTS)
 def test_gradients_of_all_threads_are_added_up(count, machine):
     lanes = machine.lanes
@@ -38,7 +38,7 @@ def test_gradients_of_all_threads_are_added_up(count, machine):
     assert worst(g, parts.astype(np.float64).sum(0)[places]) < 1e-6
 
 
-@every_machine
+@every_tile
 @pytest.mark.parametrize("row", [1, 3, 8, 21])
 def test_padded_rows_lose_their_padding(row, machine):
     padded = -(-row // machine.lanes) * machine.lanes
@@ -47,7 +47,7 @@ def test_padded_rows_lose_their_padding(row, machine):
     assert worst(g.reshape(4, row), parts.astype(np.float64).sum(0)[:, :row]) < 1e-6
 
 
-@every_machine
+@every_tile
 @pytest.mark.parametrize("row", [1, 5, 16])
 def test_what_is_ready_only_counts_for_the_norm(row, machine):
     g = reduced(Reduce("ready", row), noise(3, 1), 0, 3 * row, machine)
@@ -80,7 +80,7 @@ def stepped(update, machine, theirs, weight, *, steps=4, figures_at, clip=1.0):
     return w
 
 
-@every_machine
+@every_tile
 @pytest.mark.parametrize("count", COUNTS)
 @pytest.mark.parametrize("decay", ["l2", "decoupled", "none"])
 @pytest.mark.parametrize("form", ["velocity", "average", "nesterov", "pytorch"])
@@ -102,7 +102,7 @@ def test_the_four_forms_of_sgd(form, decay, count, machine):
     )  # fmt: skip
 
 
-@every_machine
+@every_tile
 @pytest.mark.parametrize("nesterov", [False, True])
 def test_pytorchs_own_sgd(nesterov, machine):
     """With a rate that stands still Sutskever's form takes PyTorch's Nesterov path."""
@@ -114,7 +114,7 @@ def test_pytorchs_own_sgd(nesterov, machine):
     )  # fmt: skip
 
 
-@every_machine
+@every_tile
 @pytest.mark.parametrize("count", COUNTS)
 @pytest.mark.parametrize("decay", ["l2", "decoupled", "none"])
 def test_adam_and_adamw(decay, count, machine):

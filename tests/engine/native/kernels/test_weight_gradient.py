@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from native_kernel import array, every_machine, kernel, noise, to_torch, worst
+from native_kernel import array, every_tile, kernel, noise, to_torch, worst
 
 from hubel.engine.native.kernels.axis import Axis
 from hubel.engine.native.kernels.weight_gradient import (
@@ -43,7 +43,7 @@ def built(case, machine, packed):
     )  # fmt: skip
 
 
-@every_machine
+@every_tile
 @pytest.mark.parametrize("packed", [False, True], ids=["lanes", "packed"])
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES.keys())
 def test_against_torch_in_two_parts_on_top_of_what_stands_there(case, packed, machine):
@@ -65,7 +65,7 @@ def test_against_torch_in_two_parts_on_top_of_what_stands_there(case, packed, ma
     assert worst(ours, theirs.reshape(-1)) < 5e-6
 
 
-@every_machine
+@every_tile
 def test_every_packed_weight_has_a_place_of_its_own(machine):
     for case in CASES.values():
         spec = built(case, machine, True)

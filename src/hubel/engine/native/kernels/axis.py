@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from hubel.engine.native.emit import Function, Number, Value
 
@@ -84,12 +84,25 @@ def taps_inside(f: Function, axis: Axis, base: Value) -> tuple[Number, Number]:
     return low, high
 
 
+Some = tuple[bool, ...]  # which of a vector's columns
+
+
+@dataclass(frozen=True)
+class Read:
+    """What a vector of outputs reads with one tap: from which column on, counted from the block's
+    own base, and which of its columns are there."""
+
+    place: int
+    there: Some
+
+
 @dataclass(frozen=True)
 class Run:
-    """Blocks of output columns that read alike: `count` of them, `width` wide, from `start` on.
+    """Blocks of output columns that read alike: `count` of them, `width` vectors wide, from column
+    `start` on.
 
-    `reads[j][k]` is the column that output j of the block reads with tap k, counted from the
-    block's own base, or None; from block to block the base moves by `step`.
+    `reads[j][k]` is what vector j of the block reads with tap k, None where nothing is there; from
+    block to block the base moves by `step`. `outputs[j]` are the columns of vector j that exist.
     """
 
     start: int
@@ -97,27 +110,51 @@ class Run:
     width: int
     base: int
     step: int
-    reads: tuple[tuple[int | None, ...], ...]
+    reads: tuple[tuple[Read | None, ...], ...]
+    outputs: tuple[Some, ...]
+
+    @property
+    def places(self) -> tuple[int | None, ...]:
+        """Of a block of one column: the columns that it reads."""
+        (reads,) = self.reads
+        return tuple(None if read is None else read.place for read in reads)
 
 
-def runs(axis: Axis, width: int, n_out: int | None = None) -> list[Run]:
-    """The output columns cut into blocks of `width` (the last may be narrower), alike ones joined.
+def runs(axis: Axis, width: int, n_out: int | None = None, wide: int = 1) -> list[Run]:
+    """The output columns cut into blocks of `width` vectors (the last may be narrower), alike ones
+    joined. A vector holds `wide` columns; more than one only where the next output reads the next
+    input, that is without stride.
 
     Taps that would read padding are left out: no time is spent on zeros, and no buffer has a rim.
     """
     n = axis.n_out if n_out is None else n_out
     found: list[Run] = []
-    for start in range(0, n, width):
-        size = min(width, n - start)
-        places = [[axis.source(start + j, k) for k in range(axis.kernel)] for j in range(size)]
-        known = [p for row in places for p in row if p is not None]
-        base = min(known, default=0)
-        reads = tuple(tuple(None if p is None else p - base for p in row) for row in places)
+    for start in range(0, n, width * wide):
+        firsts = range(start, min(start + width * wide, n), wide)
+        vectors = [_vector(axis, first, wide, n) for first in firsts]
+        base = min((r.place for reads, _ in vectors for r in reads if r is not None), default=0)
+        reads = tuple(
+            tuple(None if r is None else Read(r.place - base, r.there) for r in row)
+            for row, _ in vectors
+        )
+        outputs = tuple(there for _, there in vectors)
         last = found[-1] if found else None
-        if last and (last.width, last.reads) == (size, reads):
+        if last and (last.reads, last.outputs) == (reads, outputs):
             step = base - (last.base + (last.count - 1) * last.step)
             if last.count == 1 or step == last.step:
-                found[-1] = Run(last.start, last.count + 1, size, last.base, step, reads)
+                found[-1] = replace(last, count=last.count + 1, step=step)
                 continue
-        found.append(Run(start, 1, size, base, 0, reads))
+        found.append(Run(start, 1, len(vectors), base, 0, reads, outputs))
     return found
+
+
+def _vector(axis: Axis, first: int, wide: int, n: int) -> tuple[list[Read | None], Some]:
+    """What the outputs from `first` on read with every tap, and which of them there are."""
+    outs = range(first, first + wide)
+    found: list[Read | None] = []
+    for k in range(axis.kernel):
+        places = [axis.source(out, k) if out < n else None for out in outs]
+        known = [(place, i) for i, place in enumerate(places) if place is not None]
+        start = known[0][0] - known[0][1] if known else 0
+        found.append(Read(start, tuple(p is not None for p in places)) if known else None)
+    return found, tuple(out < n for out in outs)

@@ -7,6 +7,9 @@ which row and column a tap reads; with its transpose and the weight's axes excha
 is the input's gradient, and the forward pass of a transposed convolution. A fully connected layer
 is a convolution of kernel 1 over a map of one row, whose columns are the tiles that are at work.
 
+Tiles smaller than a vector hold several neighbouring columns of y in one, where there is no stride;
+what a tap reads of them outside of the map is masked.
+
 A block of channels x columns of y stands in registers while the taps go by; weights are read one by
 one from PyTorch's own array and spread over the lanes. What follows is done on the way out: bias,
 ReLU, the sums that batch norm asks for, or 2 x 2 max pooling, in which case y is the pooled map.
@@ -16,8 +19,19 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from hubel.engine.native.emit import F32, I8, I32, I64, PTR, Function, Registers, Value, vector
-from hubel.engine.native.kernels.axis import LIFT, Axis, Run, runs, taps_inside
+from hubel.engine.native.emit import (
+    F32,
+    I8,
+    I32,
+    I64,
+    PTR,
+    Function,
+    Registers,
+    Value,
+    lanes_of,
+    vector,
+)
+from hubel.engine.native.kernels.axis import LIFT, Axis, Run, Some, runs, taps_inside
 from hubel.engine.native.kernels.blocks import best_block, parts
 from hubel.engine.native.kernels.functions import beats, relu
 from hubel.engine.native.kernels.norm import add_to_sums
@@ -88,12 +102,16 @@ class _Writer:
     def __init__(self, f: Function, spec: Correlate, machine: Machine) -> None:
         self.f, self.spec, self.machine = f, spec, machine
         self.tall = 2 if spec.pool else 1
-        wide = spec.columns.n_out // self.tall * self.tall
+        columns = spec.columns.n_out // self.tall * self.tall
+        side_by_side = spec.columns.stride == 1 and spec.x_column == spec.y_column == machine.vector
+        self.wide = machine.wide if side_by_side and columns > 1 and not spec.half else 1
+        self.vec = vector(F32, self.wide * machine.lanes)
         multiple = self.tall * (spec.columns.phases if spec.columns.n_out > 1 else 1)
         self.ob, self.wb = best_block(
-            spec.cout, wide, machine.accumulators, held=self.tall, multiple=multiple
-        )
-        self.runs = runs(spec.columns, self.wb, wide)
+            spec.cout, -(-columns // self.wide), machine.accumulators, held=self.tall,
+            multiple=multiple if self.wide == 1 else 1,
+        )  # fmt: skip
+        self.runs = runs(spec.columns, self.wb, columns, self.wide)
 
     def write(self) -> None:
         f, rows = self.f, self.spec.rows
@@ -132,9 +150,10 @@ class _Writer:
         held = self.tall * run.width
         sums = Registers()
         for i in range(size):
-            start = f.constant(0.0)
+            start = f.constant(0.0, self.vec)
             if spec.bias:
-                start = f.spread(f.load(f.arg("b").at((channel + i) * 4), F32))
+                b = f.load(f.arg("b").at((channel + i) * 4), F32)
+                start = f.spread(b, lanes_of(self.vec))
             sums.extend([start] * held)
         x = x.at(block * (run.step * spec.x_column) + run.base * spec.x_column)
         first, many, low, high, source = self._taps(row, phase)
@@ -148,18 +167,20 @@ class _Writer:
 
     def _products(self, sums: Registers, lines: list[Value], w: Value, size: int, run: Run) -> None:
         f, spec = self.f, self.spec
-        multiply, kind = (f.dot2, vector(I32, f.lanes)) if spec.half else (f.fma, f.vec)
+        multiply, kind = (f.dot2, vector(I32, f.lanes)) if spec.half else (f.fma, self.vec)
         for k in range(spec.columns.kernel):
             if all(reads[k] is None for reads in run.reads):
                 continue
-            word = I32 if spec.half else F32
-            weights = [f.spread(f.load(w.at((i * spec.w_out + k) * 4), word)) for i in range(size)]
+            word, lanes = I32 if spec.half else F32, lanes_of(kind)
+            weights = [
+                f.spread(f.load(w.at((i * spec.w_out + k) * 4), word), lanes) for i in range(size)
+            ]
             for r, line in enumerate(lines):
                 for j, reads in enumerate(run.reads):
-                    place = reads[k]
-                    if place is None:
+                    read = reads[k]
+                    if read is None:
                         continue
-                    value = f.load(line.at(place * spec.x_column), kind)
+                    value = load_there(f, line.at(read.place * spec.x_column), read.there, kind)
                     for i, weight in enumerate(weights):
                         slot = (i * self.tall + r) * run.width + j
                         sums[slot] = multiply(weight, value, sums[slot])
@@ -201,7 +222,7 @@ class _Writer:
         self, sums: Registers, row: Value, channel: Value, size: int, run: Run, block: Value
     ) -> None:
         f, spec = self.f, self.spec
-        column = block * run.width + run.start
+        column = block * (run.width * self.wide) + run.start
         for i in range(size):
             mine = channel + i
             if spec.pool:
@@ -212,35 +233,71 @@ class _Writer:
             place = mine * spec.y_plane + row * spec.y_row + column * spec.y_column
             values = sums[i * run.width : (i + 1) * run.width]
             if spec.sums:
-                self._add_sums(values, mine)
-            for j, value in enumerate(values):
-                at = f.arg("y").at(place + j * spec.y_column)
-                whole = value + f.load(at) if spec.add else value
-                f.store(relu(f, whole) if spec.relu else whole, at)
+                self._add_sums(values, run.outputs, mine)
+            for j, (value, there) in enumerate(zip(values, run.outputs, strict=True)):
+                at = f.arg("y").at(place + j * self.wide * spec.y_column)
+                whole = value + load_there(f, at, there, self.vec) if spec.add else value
+                store_there(f, relu(f, whole) if spec.relu else whole, at, there)
 
-    def _add_sums(self, values: list[Value], channel: Value) -> None:
+    def _add_sums(self, values: list[Value], outputs: tuple[Some, ...], channel: Value) -> None:
         f = self.f
-        shift = f.spread(f.load(f.arg("shift").at(channel * 4), F32))
-        present = f.load(f.arg("present"))
-        total = squares = f.constant(0.0)
-        for value in values:
+        shift = f.spread(f.load(f.arg("shift").at(channel * 4), F32), lanes_of(self.vec))
+        present = f.repeated(f.load(f.arg("present")), self.wide)
+        total = squares = f.constant(0.0, self.vec)
+        for value, there in zip(values, outputs, strict=True):
             moved = (value - shift) * present
+            if not all(there):
+                moved = f.select(mask_of(f, there, self.vec), moved, 0.0)
             total, squares = total + moved, f.fma(moved, moved, squares)
         place = f.arg("extra").at(channel * (4 * self.machine.vector))
-        add_to_sums(f, place, [total, squares], self.machine)
+        found = [over_columns(f, one, self.wide) for one in (total, squares)]
+        add_to_sums(f, place, found, self.machine)
 
     def _pooled(
         self, values: list[Value], row: Value, channel: Value, run: Run, column: Value
     ) -> None:
         f, spec = self.f, self.spec
-        for j in range(0, run.width, 2):
-            four = [values[r * run.width + j + c] for r in (0, 1) for c in (0, 1)]
+        rows = []
+        for r in (0, 1):
+            vectors = values[r * run.width : (r + 1) * run.width]
+            rows.append([one for value in vectors for one in f.pieces(value, self.wide)])
+        for j in range(0, sum(map(sum, run.outputs)), 2):
+            four = [rows[r][j + c] for r in (0, 1) for c in (0, 1)]
             largest, which = largest_of(f, four, silence=spec.relu)
             place = (
                 channel * spec.y_plane + row * spec.y_row + (column // 2 + j // 2) * spec.y_column
             )
             f.store(largest, f.arg("y").at(place))
             f.store(which, f.arg("extra").at(place // 4))
+
+
+def mask_of(f: Function, there: Some, kind: str) -> Value:
+    """The lanes of the columns that are there."""
+    lanes = lanes_of(kind) // len(there)
+    return f.mask([one for one in there for _ in range(lanes)])
+
+
+def load_there(f: Function, place: Value, there: Some, kind: str) -> Value:
+    """A vector of columns, zeros for those that are not there."""
+    if all(there):
+        return f.load(place, kind)
+    return f.load_some(place, mask_of(f, there, kind))
+
+
+def store_there(f: Function, value: Value, place: Value, there: Some) -> None:
+    """A vector's columns, those that are there."""
+    if all(there):
+        f.store(value, place)
+    else:
+        f.store_some(value, place, mask_of(f, there, value.kind))
+
+
+def over_columns(f: Function, value: Value, wide: int) -> Value:
+    """The sum of a vector's columns, one number for each image."""
+    pieces = f.pieces(value, wide)
+    while len(pieces) > 1:
+        pieces = [a + b for a, b in zip(pieces[::2], pieces[1::2], strict=True)]
+    return pieces[0]
 
 
 def largest_of(f: Function, values: list[Value], silence: bool) -> tuple[Value, Value]:

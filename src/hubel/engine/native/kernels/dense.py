@@ -37,14 +37,15 @@ class DenseGradient:
 
 def row_floats(inputs: int, machine: Machine) -> int:
     """Floats of a padded row of features: of x by image and of g."""
-    return -(-inputs // machine.lanes) * machine.lanes
+    return -(-inputs // machine.floats) * machine.floats
 
 
 def write_dense_gradient(name: str, spec: DenseGradient, machine: Machine) -> Function:
     """void (rows of x (tiles lanes, padded), dy, g (outputs, padded))."""
-    f = Function(name, [("x", PTR), ("dy", PTR), ("g", PTR)], machine.lanes)
+    f = Function(name, [("x", PTR), ("dy", PTR), ("g", PTR)], machine.floats)
     lanes, row = machine.lanes, row_floats(spec.inputs, machine) * 4
-    vectors = row // machine.vector
+    vector = 4 * machine.floats
+    vectors = row // vector
     ob, vb = best_block(spec.outputs, vectors, machine.accumulators)
     out = 0
     for outs, many in parts(spec.outputs, ob):
@@ -53,10 +54,10 @@ def write_dense_gradient(name: str, spec: DenseGradient, machine: Machine) -> Fu
             start = 0
             for wide, count in parts(vectors, vb):
                 with f.loop(0, count) as b:
-                    column = (b * wide + start) * machine.vector
+                    column = (b * wide + start) * vector
                     g = f.arg("g").at(first * row + column)
                     sums = Registers(
-                        f.load(g.at(o * row + v * machine.vector))
+                        f.load(g.at(o * row + v * vector))
                         for o in range(outs) for v in range(wide)
                     )  # fmt: skip
                     for tile in range(spec.tiles):
@@ -64,7 +65,7 @@ def write_dense_gradient(name: str, spec: DenseGradient, machine: Machine) -> Fu
                         dy = f.arg("dy").at(first * machine.vector + tile * spec.tile)
                         with f.loop(0, lanes, carry=sums) as image:
                             here = x.at(image * row)
-                            xs = [f.load(here.at(v * machine.vector)) for v in range(wide)]
+                            xs = [f.load(here.at(v * vector)) for v in range(wide)]
                             for o in range(outs):
                                 d = f.load(dy.at(image * 4 + o * machine.vector), F32)
                                 d = f.spread(d)
@@ -73,7 +74,7 @@ def write_dense_gradient(name: str, spec: DenseGradient, machine: Machine) -> Fu
                                     sums[slot] = f.fma(d, xs[v], sums[slot])
                     for o in range(outs):
                         for v in range(wide):
-                            f.store(sums[o * wide + v], g.at(o * row + v * machine.vector))
+                            f.store(sums[o * wide + v], g.at(o * row + v * vector))
                 start += wide * count
         out += outs * many
     return f

@@ -70,7 +70,7 @@ def write_pool(name: str, spec: Pool, machine: Machine) -> Function:
             state.append(f.constant(0, vector(I32, f.lanes)))
         with f.loop(low, high, carry=state) as kh:
             line = source(x, kh)
-            for k, column in enumerate(run.reads[0]):
+            for k, column in enumerate(run.places):
                 if column is None:
                     continue
                 value = f.load(line.at(column * machine.vector))
@@ -105,7 +105,7 @@ def write_pool_back(name: str, spec: PoolBack, machine: Machine) -> Function:
             d = d * _share(f, forward, low, high, run)
         with f.loop(low, high) as kh:
             line = source(x, kh)
-            for k, column in enumerate(run.reads[0]):
+            for k, column in enumerate(run.places):
                 if column is None:
                     continue
                 value = d
@@ -151,7 +151,7 @@ def _share(f: Function, spec: Pool, low: Number, high: Number, run: Run) -> Valu
 
 
 def _wide(run: Run) -> int:
-    return sum(place is not None for place in run.reads[0])
+    return sum(place is not None for place in run.places)
 
 
 @dataclass(frozen=True)

@@ -123,7 +123,7 @@ def _everywhere(
     channel = spec.elements * machine.vector
     axis = Axis(spec.channels, spec.channels, spec.size, padding=before)
     for run in runs(axis, 1):
-        reads = [place for place in run.reads[0] if place is not None]
+        reads = [place for place in run.places if place is not None]
         with f.loop(0, run.count) as number, f.loop(0, spec.elements) as element:
             inside = element * machine.vector
             base = (number * run.step + run.base) * channel + inside

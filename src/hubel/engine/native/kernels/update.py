@@ -29,7 +29,7 @@ def write_reduce(name: str, spec: Reduce, machine: Machine) -> Function:
         ("parts", PTR), ("apart", I64), ("threads", I64), ("order", PTR), ("g", PTR),
         ("norm", PTR), ("i0", I64), ("i1", I64),
     ]  # fmt: skip
-    f = Function(name, arguments, machine.lanes)
+    f = Function(name, arguments, machine.floats)
     if spec.kind in ("rows", "ready"):
         _reduce_rows(f, spec, machine)
         return f
@@ -45,36 +45,40 @@ def write_reduce(name: str, spec: Reduce, machine: Machine) -> Function:
 
 def _reduce_rows(f: Function, spec: Reduce, machine: Machine) -> None:
     """Whole rows, a vector at a time."""
-    wide = vector(F64, machine.lanes)
+    wide = vector(F64, machine.floats)
     norm = Registers([f.constant(0.0, wide)])
-    with (
-        f.loop(f.arg("i0"), f.arg("i1"), carry=norm) as r,
-        f.loop(0, spec.row, machine.lanes, norm) as k,
-    ):
-        there = f.first(spec.row - k)
+    whole = spec.row // machine.floats * machine.floats
+
+    def some(r: Value, k: Value, there: int) -> None:
         at = f.arg("g").at((r * spec.row + k) * 4)
         if spec.kind == "ready":
-            value = f.load_some(at, there)
+            value = f.load_first(at, there)
         else:
             total = Registers([f.constant(0.0)])
             place = (r * spec.padded + k) * 4
             with f.loop(0, f.arg("threads"), carry=total) as t:
-                total[0] = total[0] + f.load(f.arg("parts").at(t * f.arg("apart") + place))
+                parts = f.arg("parts").at(t * f.arg("apart") + place)
+                total[0] = total[0] + f.load_first(parts, there)
             value = total[0]
-            f.store_some(value, at, there)
-            value = f.select(there, value, 0.0)
+            f.store_first(value, at, there)
         double = f.convert("fpext", value, wide)
         norm[0] = norm[0] + double * double
+
+    with f.loop(f.arg("i0"), f.arg("i1"), carry=norm) as r:
+        with f.loop(0, whole, machine.floats, norm) as k:
+            some(r, k, machine.floats)
+        if whole < spec.row:
+            some(r, f.constant(whole, I64), spec.row - whole)
     total_norm = f.load(f.arg("norm"), F64, 8) + f.lane_sum(norm[0])
     f.store(total_norm, f.arg("norm"), 8)
 
 
 def _gathered(f: Function, spec: Reduce, i: Value, machine: Machine) -> Value:
     if spec.kind == "lanes":
-        place = i * machine.vector
-        summed = Registers([f.constant(0.0)])
+        place, kind = i * machine.vector, vector(F32, machine.lanes)
+        summed = Registers([f.constant(0.0, kind)])
         with f.loop(0, f.arg("threads"), carry=summed) as t:
-            summed[0] = summed[0] + f.load(f.arg("parts").at(t * f.arg("apart") + place))
+            summed[0] = summed[0] + f.load(f.arg("parts").at(t * f.arg("apart") + place), kind)
         return f.lane_sum(summed[0])
     place = f.convert("sext", f.load(f.arg("order").at(i * 4), I32), I64) * 4
     total = Registers([f.constant(0.0, F32)])
@@ -107,29 +111,44 @@ def write_update(name: str, spec: Update, machine: Machine) -> Function:
     multiplied by, first, past the last)."""
     words = ("w", "g", "v", "s", "figures")
     arguments = [*((w, PTR) for w in words), ("clip", F32), ("i0", I64), ("i1", I64)]
-    f = Function(name, arguments, machine.lanes)
+    f = Function(name, arguments, machine.floats)
     clip = f.spread(f.arg("clip"))
     figures = {
         word: f.spread(f.load(f.arg("figures").at(4 * n), F32)) for n, word in enumerate(FIGURES)
     }
-    with f.loop(f.arg("i0"), f.arg("i1"), machine.lanes) as i:
-        there = f.first(f.arg("i1") - i)
-        places = {word: f.arg(word).at(i * 4) for word in words[:4]}
-        w = f.load_some(places["w"], there)
-        g = f.load_some(places["g"], there) * clip
+
+    def some(i: Value, there: Value | None) -> None:
+        def load(word: str) -> Value:
+            place = f.arg(word).at(i * 4)
+            return f.load(place) if there is None else f.load_some(place, there)
+
+        def store(value: Value, word: str) -> None:
+            place = f.arg(word).at(i * 4)
+            if there is None:
+                f.store(value, place)
+            else:
+                f.store_some(value, place, there)
+
+        w, g = load("w"), load("g") * clip
         if spec.decay == "l2":
             g = f.fma(figures["decay"], w, g)
         elif spec.decay == "decoupled":
             w = w * (1.0 - figures["rate"] * figures["decay"])
-        v = f.load_some(places["v"], there)
+        v = load("v")
         if spec.kind == "adam":
-            s = f.load_some(places["s"], there)
-            w, v, s = _adam(f, figures, w, g, v, s)
-            f.store_some(s, places["s"], there)
+            w, v, s = _adam(f, figures, w, g, v, load("s"))
+            store(s, "s")
         else:
             w, v = _momentum(spec.kind, f, figures, w, g, v)
-        f.store_some(v, places["v"], there)
-        f.store_some(w, places["w"], there)
+        store(v, "v")
+        store(w, "w")
+
+    count = f.arg("i1") - f.arg("i0")
+    last = f.arg("i0") + count // machine.floats * machine.floats
+    with f.loop(f.arg("i0"), last, machine.floats) as i:
+        some(i, None)
+    with f.loop(last, f.arg("i1"), machine.floats) as i:
+        some(i, f.first(f.arg("i1") - i))
     return f
 
 

@@ -14,9 +14,10 @@ import functools
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from hubel.engine.native.emit import I32, I64, PTR, Function, Registers, Value, vector
-from hubel.engine.native.kernels.axis import Axis, runs
+from hubel.engine.native.emit import F32, I32, I64, PTR, Function, Registers, Value, vector
+from hubel.engine.native.kernels.axis import Axis, Run, runs
 from hubel.engine.native.kernels.blocks import LATENCY, parts
+from hubel.engine.native.kernels.correlate import load_there, over_columns
 from hubel.engine.native.machine import Machine
 
 
@@ -123,6 +124,9 @@ def write_weight_gradient(name: str, spec: WeightGradient, machine: Machine) -> 
 class _Writer:
     def __init__(self, f: Function, spec: WeightGradient, machine: Machine) -> None:
         self.f, self.spec, self.machine = f, spec, machine
+        side_by_side = spec.columns.stride == 1 and spec.columns.n_out > 1 and not spec.half
+        self.wide = machine.wide if side_by_side else 1
+        self.vec = vector(F32, self.wide * machine.lanes)
 
     def write(self) -> None:
         f, spec = self.f, self.spec
@@ -153,10 +157,12 @@ class _Writer:
             with f.loop(0, count) as number:
                 first = number * size + done
                 with f.loop(0, spec.rows.kernel) as kh:
-                    sums = Registers([f.constant(0.0)] * (outs * size * spec.columns.kernel))
+                    count_of = outs * size * spec.columns.kernel
+                    sums = Registers([f.constant(0.0, self.vec)] * count_of)
                     self._rows(
                         sums, x.at(first * spec.x_plane), dy.at(out * spec.y_plane), kh, outs, size
                     )
+                    sums[:] = [over_columns(f, one, self.wide) for one in sums]
                     if spec.packed:
                         place = packed + before + (number * spec.rows.kernel + kh) * each
                         self._add_packed(sums, place)
@@ -174,32 +180,27 @@ class _Writer:
         with f.loop(low, high, carry=sums) as h:
             line = x.at((h * s + shift) * spec.x_row)
             mine = dy.at(h * spec.y_row)
-            for run in runs(spec.columns, 1):
+            for run in runs(spec.columns, 1, wide=self.wide):
                 with f.loop(0, run.count, carry=sums) as w:
                     self._products(
                         sums,
                         line.at((w * run.step + run.base) * self.machine.vector),
-                        mine.at((w + run.start) * self.machine.vector),
-                        run.reads[0], outs, ins,
+                        mine.at((w * self.wide + run.start) * self.machine.vector),
+                        run, outs, ins,
                     )  # fmt: skip
 
     def _products(
-        self,
-        sums: Registers,
-        x: Value,
-        dy: Value,
-        reads: tuple[int | None, ...],
-        outs: int,
-        ins: int,
+        self, sums: Registers, x: Value, dy: Value, run: Run, outs: int, ins: int
     ) -> None:
-        f, spec = self.f, self.spec
-        multiply, kind = (f.dot2, vector(I32, f.lanes)) if spec.half else (f.fma, f.vec)
-        slopes = [f.load(dy.at(o * spec.y_plane), kind) for o in range(outs)]
+        f, spec, (reads,), (there,) = self.f, self.spec, run.reads, run.outputs
+        multiply, kind = (f.dot2, vector(I32, f.lanes)) if spec.half else (f.fma, self.vec)
+        slopes = [load_there(f, dy.at(o * spec.y_plane), there, kind) for o in range(outs)]
         for i in range(ins):
-            for k, place in enumerate(reads):
-                if place is None:
+            for k, read in enumerate(reads):
+                if read is None:
                     continue
-                value = f.load(x.at(i * spec.x_plane + place * self.machine.vector), kind)
+                at = x.at(i * spec.x_plane + read.place * self.machine.vector)
+                value = load_there(f, at, read.there, kind)
                 for o, slope in enumerate(slopes):
                     slot = (o * ins + i) * len(reads) + k
                     sums[slot] = multiply(slope, value, sums[slot])

@@ -17,6 +17,14 @@ from hubel.engine.native.kernels.dense import (
     write_bias_gradient,
     write_dense_gradient,
 )
+from hubel.engine.native.kernels.dense_small import (
+    DenseRows,
+    DenseRowsBack,
+    DenseWhole,
+    write_dense_rows,
+    write_dense_rows_back,
+    write_dense_whole,
+)
 from hubel.engine.native.kernels.halves import (
     HalfChannels,
     HalfRows,
@@ -79,8 +87,10 @@ from hubel.engine.native.kernels.weight_gradient import WeightGradient, write_we
 WRITERS: dict[type, Any] = {
     BiasGradient: write_bias_gradient, Broadcast: write_broadcast,
     BroadcastBack: write_broadcast_back, Copy: write_copy, Correlate: write_correlate,
-    CrossEntropy: write_cross_entropy, DenseGradient: write_dense_gradient, Figures: write_figures,
-    FiguresBack: write_figures_back, Fill: write_fill, FixedFigures: write_fixed_figures,
+    CrossEntropy: write_cross_entropy, DenseGradient: write_dense_gradient,
+    DenseRows: write_dense_rows, DenseRowsBack: write_dense_rows_back,
+    DenseWhole: write_dense_whole, Figures: write_figures, FiguresBack: write_figures_back,
+    Fill: write_fill, FixedFigures: write_fixed_figures,
     HalfChannels: write_half_channels, HalfRows: write_half_rows, HalfWeights: write_half_weights,
     NormBack: write_norm_back, Pack: write_pack, Pointwise: write_pointwise,
     PointwiseBack: write_pointwise_back, Pool: write_pool, PoolBack: write_pool_back,

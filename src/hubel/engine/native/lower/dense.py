@@ -1,4 +1,5 @@
-"""Fully connected layers: convolutions of kernel 1 over a row of tiles."""
+"""Fully connected layers: convolutions of kernel 1 over a row of tiles; of small tiles, kernels of
+their own."""
 
 from __future__ import annotations
 
@@ -6,14 +7,19 @@ from hubel.engine.native.graph import Node
 from hubel.engine.native.kernels.axis import Axis
 from hubel.engine.native.kernels.correlate import Correlate
 from hubel.engine.native.kernels.dense import DenseGradient, row_floats
+from hubel.engine.native.kernels.dense_small import DenseRows, DenseRowsBack, DenseWhole
 from hubel.engine.native.kernels.move import Unpack
+from hubel.engine.native.kernels.update import Reduce
 from hubel.engine.native.lower.convolution import bias, bias_back, through_tail
-from hubel.engine.native.plan import SCRATCH, ZEROS, Mine, Now, Weight
+from hubel.engine.native.plan import SCRATCH, ZEROS, Buffer, Gradient, Mine, Now, Part, Weight
 from hubel.engine.native.planner import Planner
 
 
 def linear(p: Planner, node: Node) -> None:
     """Forward."""
+    if p.machine.wide > 1:
+        _small(p, node)
+        return
     v, (inputs, outputs) = p.machine.vector, (p.size(node.inputs[0]), p.size(node.output))
 
     def spec(tile: int, tiles: int) -> Correlate:
@@ -35,6 +41,9 @@ def linear_back(p: Planner, node: Node) -> None:
     dy = through_tail(p, node, outputs, 1, 1)
     bias_back(p, node, dy, outputs, 1)
     name, x = node.weights["weight"], p.values[node.inputs[0]]
+    if p.machine.wide > 1:
+        _small_back(p, node, dy)
+        return
     if name in p.learns:
         padded = row_floats(inputs, p.machine)
         rows = p.machine.lanes * padded * 4
@@ -57,3 +66,38 @@ def linear_back(p: Planner, node: Node) -> None:
         )
 
     p.call(back, dy, Weight(name), 0, dx, 0, 0, 0, ZEROS, 0, 1, together=True)
+
+
+def _small(p: Planner, node: Node) -> None:
+    inputs, outputs = p.size(node.inputs[0]), p.size(node.output)
+    padded = row_floats(inputs, p.machine)
+    rows = p.kept[node.output, "rows"] = Buffer(padded)
+    p.call(Unpack(inputs, padded, padded=True), p.values[node.inputs[0]], Now("there"), rows)
+    spec = DenseRows(inputs, outputs, "bias" in node.weights, node.options.get("relu", False))
+    p.call(spec, rows, Weight(node.weights["weight"]), bias(node), p.new_value(node.output))
+
+
+def _small_back(p: Planner, node: Node, dy: Buffer) -> None:
+    name = node.weights["weight"]
+    outputs, inputs = p.weights[name]
+    if name in p.learns:
+        _whole_gradient(p, name, p.kept[node.output, "rows"], dy)
+    if node.inputs[0] in p.wanted:
+        dx, add = p.contribute(node.inputs[0])
+        p.call(DenseRowsBack(inputs, outputs, add), dy, Weight(name), dx)
+
+
+def _whole_gradient(p: Planner, name: str, rows: Buffer, dy: Buffer) -> None:
+    """The weight's gradient when all tiles are through, by all threads together."""
+    outputs, inputs = p.weights[name]
+    if p.sharers.get(dy):  # others may write over it before
+        mine = Buffer(outputs)
+        p.copy(dy, mine, outputs, add=False)
+        dy = mine
+
+    def spec(tile: int, tiles: int) -> DenseWhole:
+        return DenseWhole(inputs, outputs, tile)
+
+    low, high = Now("low", outputs), Now("high", outputs)
+    p.later(spec, rows, dy, Gradient(name), Now("n"), low, high)
+    p.parts.append(Part(name, Reduce("ready", inputs, inputs), 0, outputs * inputs))
