@@ -5,7 +5,9 @@
   eager           PyTorch as it comes: NCHW, float32, torch.optim.SGD(foreach)
   channels-last   the same in the other memory layout
   bf16            channels-last under bfloat16 autocast
-  jax             jax.jit of the same net in NHWC, plain SGD with momentum; where jax is installed
+  jax             jax.jit of the same net in NHWC; where jax is installed
+  tensorflow      tf.function of the same (with oneDNN); where tensorflow is installed
+  tinygrad        TinyJit of the same in NCHW; where tinygrad and clang are installed
 
 Random images and labels, the same for all; every contender trains its own copy. --threads runs all
 with so many threads. Beside times: the processor's own peak (multiply-adds on registers alone),
@@ -20,6 +22,7 @@ import ctypes
 import functools
 import importlib.util
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -49,7 +52,9 @@ from hubel.engine.native.step import Step, compile_step
 mpl.use("Agg")
 from matplotlib import pyplot as plt
 
-CONTENDERS = ("native", "native bf16", "eager", "channels-last", "bf16", "jax")
+OTHERS = ("jax", "tensorflow", "tinygrad")
+PACKAGES = ("llvmlite", "jax", "tensorflow-cpu", "tinygrad")
+CONTENDERS = ("native", "native bf16", "eager", "channels-last", "bf16", *OTHERS)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -81,7 +86,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         [(n, *(f"{of[who]:.0f}" for who in _WEIGHED)) for n, of in found["mib"].items()],
     )  # fmt: skip
     name = f"native-{words.threads}"
-    common.write(words.results, name, found, packages=("llvmlite", "jax"))
+    common.write(words.results, name, found, packages=PACKAGES)
     if found["kernels"]:
         draw(found["kernels"], peak, words.results / f"{name}.png")
 
@@ -103,8 +108,9 @@ def _words(argv: Sequence[str] | None) -> argparse.Namespace:
 def _there() -> list[str]:
     """All contenders that this machine has."""
     absent = set() if this_machine().half else {"native bf16"}
-    if importlib.util.find_spec("jax") is None:
-        absent.add("jax")
+    absent |= {who for who in OTHERS if importlib.util.find_spec(who) is None}
+    if shutil.which("clang") is None:
+        absent.add("tinygrad")
     return [who for who in CONTENDERS if who not in absent]
 
 
@@ -197,6 +203,18 @@ def _jax(net: nn.Module, images: Tensor, labels: Tensor) -> Callable[[], object]
     return jax_step(net, images.numpy(), labels.numpy())
 
 
+def _tensorflow(net: nn.Module, images: Tensor, labels: Tensor) -> Callable[[], object]:
+    from contenders.tf_nets import tf_step
+
+    return tf_step(net, images.numpy(), labels.numpy())
+
+
+def _tinygrad(net: nn.Module, images: Tensor, labels: Tensor) -> Callable[[], object]:
+    from contenders.tinygrad_nets import tinygrad_step
+
+    return tinygrad_step(net, images.numpy(), labels.numpy())
+
+
 _WAYS = {
     "native": _native,
     "native bf16": functools.partial(_native, half=True),
@@ -204,6 +222,8 @@ _WAYS = {
     "channels-last": functools.partial(_torch, last=True),
     "bf16": functools.partial(_torch, last=True, bf16=True),
     "jax": _jax,
+    "tensorflow": _tensorflow,
+    "tinygrad": _tinygrad,
 }
 
 
@@ -212,8 +232,8 @@ def _flop(case: Case) -> float:
     step = compiled(build(case), torch.zeros(2, case.channels, case.side, case.side))
     total = 0.0
     for phase in step.plan.phases:
-        for call in phase.calls:
-            spec = call.spec(64, 1) if call.together else call.spec
+        for call in (*phase.calls, *phase.after):
+            spec = call.spec(64, 1) if callable(call.spec) else call.spec
             total += 2 * getattr(spec, "macs", 0)
     return total * case.batch
 
