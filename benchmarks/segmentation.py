@@ -48,7 +48,7 @@ CAMVID = (
 MEMBRANES = ("membrane 30 30 30", "cell 230 200 120")
 HELD_OUT = 6  # of ISBI's 30 slices, the last: neighbours look alike
 BODY = "efficientnet_lite0"
-STREET = {"size": (180, 240), "fit": "stretch", "batch": 8, "epochs": 25}
+STREET = {"size": (180, 240), "fit": "stretch", "batch": 8, "epochs": 15}
 SETTINGS = [
     f"crf:w1={w1},alpha={alpha},beta={beta},gamma=1"
     for w1 in (2, 4)

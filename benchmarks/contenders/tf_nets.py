@@ -1,4 +1,4 @@
-"""A net of PyTorch's as TensorFlow would have it: same graph, same weights, NHWC, one traced step."""
+"""A net of PyTorch's as TensorFlow would have it: same graph, same weights, NHWC, one step."""
 
 from __future__ import annotations
 
