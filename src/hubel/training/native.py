@@ -16,14 +16,16 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.dropout import _DropoutNd
 
 from hubel.data.fetch import cache_folder
 from hubel.engine.native.graph import NotCovered
-from hubel.engine.native.kernels.update import Update
+from hubel.engine.native.kernels.update import FIGURES, Update
 from hubel.engine.native.machine import Machine, this_machine
 from hubel.engine.native.plan import Aim
 from hubel.engine.native.step import Answer, Step, compile_step
@@ -186,7 +188,7 @@ class NativeStep:
         self.names = {id(p): name for name, p in model.named_parameters()}
         self.steps: list[Tensor] = []
         self._bound: Step | None = None
-        self._rows: list[tuple[dict[str, Any], list[int]]] = []
+        self._rows: list[tuple[dict[str, Any], NDArray[np.intp], NDArray[np.float32]]] = []
 
     def __call__(self, images: Tensor, targets: Tensor, seed: int, clip: float | None) -> Answer:
         """One step, at the rates that stand in the optimiser's groups. Raises `NotCovered`."""
@@ -207,7 +209,8 @@ class NativeStep:
         for group in self.optimiser.param_groups:
             names = [(self.names[id(w)], w) for w in group["params"]]
             mine = [(name, w) for name, w in names if name in places]
-            self._rows.append((group, [places[name] for name, _ in mine]))
+            rows = np.array([places[name] for name, _ in mine], dtype=np.intp)
+            self._rows.append((group, rows, np.zeros(len(FIGURES), dtype=np.float32)))
             for name, weight in mine:
                 step.bind(name, *self._state(weight))
 
@@ -225,10 +228,11 @@ class NativeStep:
     def _tell(self, step: Step) -> None:
         """Rate, momentum and decay of every parameter, for this step."""
         warm = self._warmth()
-        for group, places in self._rows:
+        for group, rows, figures in self._rows:
             momentum, beta2 = group.get("betas", (group.get("momentum", 0.0), 0.0))
-            row = (group["lr"], momentum, group["decay"], beta2, group.get("eps", 0.0), *warm)
-            step.figures[places] = row
+            told = (group["lr"], momentum, group["decay"], beta2, group.get("eps", 0.0), *warm)
+            figures[:] = told
+            step.figures[rows] = figures
 
     def _warmth(self) -> tuple[float, float]:
         """Adam's 1 - beta1^t and sqrt(1 - beta2^t), t this step's number."""

@@ -84,6 +84,8 @@ class Step:
         self._mine = _Memory(self.threads * self.plan.thread_bytes)
         self._shared = _Memory(self.plan.shared_bytes)
         self._at = {word: place for place, word in enumerate(FIELDS)}
+        self._board_at = self._board.ctypes.data
+        self._set("figures", self.figures.ctypes.data)
         self._set("mine", self._mine.address)
         self._set("shared", self._shared.address)
         for name, place in self.board.orders.items():
@@ -144,12 +146,11 @@ class Step:
             board[at["labels"]] = labels.data_ptr()
         self._floats[at["scale"]] = 1 / max(n, 1) if scale is None else scale
         self._floats[at["clip"]] = clip or 0.0
-        board[at["figures"]] = self.figures.ctypes.data
         board[METER // 8] = 0
         self._point()
         board[at["threads"]] = threads
         crew = workers(self.threads, self.machine)  # asked for each time: a fork has a new one
-        crew.run(self.code.address["step"], board.ctypes.data, threads)
+        crew.run(self.code.address["step"], self._board_at, threads)
         loss, hits, norm = (float(self._floats[at[word]]) for word in ("loss", "hits", "norm"))
         return Answer(loss, int(hits), norm, logits, bool(board[at["sound"]]))
 
