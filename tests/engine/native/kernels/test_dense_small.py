@@ -10,8 +10,10 @@ from hubel.engine.native.kernels.dense import row_floats
 from hubel.engine.native.kernels.dense_small import DenseRows, DenseRowsBack, DenseWhole
 from hubel.engine.native.machine import fitting
 
-TILES = {SMALL, fitting(MACHINES[0], 2, 1), fitting(MACHINES[0], 4, 1), replace(SMALL, wide=1)}
-every_tile = pytest.mark.parametrize("machine", TILES, ids=lambda m: f"{m.lanes}x{m.wide}")
+TILES = [SMALL, fitting(MACHINES[0], 2, 1), fitting(MACHINES[0], 4, 1), replace(SMALL, wide=1)]
+every_tile = pytest.mark.parametrize(
+    "machine", dict.fromkeys(TILES), ids=lambda m: f"{m.lanes}x{m.wide}"
+)
 sizes = pytest.mark.parametrize(
     ("inputs", "outputs"), [(1, 1), (5, 3), (16, 10), (33, 7), (120, 26), (64, 13)]
 )
