@@ -318,24 +318,31 @@ def _per_class(run: LoadedRun, part: str) -> dict[str, float]:
 
 
 def _pictures(runs: dict[str, LoadedRun], source: MaskSource, count: int, path: Path) -> None:
-    """Photo, truth and every net's answer with what is wrong in it, for some test images."""
+    """Photo, truth and every net's answer with what is wrong in it, for some test images: one image
+    below the other, or, where many nets answer, one net below the other."""
     rows = source.rows("test")
     rows = rows[np.linspace(0, len(rows) - 1, count).astype(int)]
-    wide = 2 + 2 * len(runs)
-    figure = Figure(figsize=(2.4 * wide, 2.0 * count), dpi=110, layout="constrained")
-    axes = figure.subplots(count, wide, squeeze=False)
-    for line, row in zip(axes, rows.tolist(), strict=True):
+    downwards = len(runs) > 2
+    tall, across = (1 + len(runs), count) if downwards else (count, 1 + len(runs))
+    dpi = 80 if downwards else 110
+    figure = Figure(figsize=(4.8 * across, 2.0 * tall), dpi=dpi, layout="constrained")
+    axes = figure.subplots(tall, 2 * across, squeeze=False)
+    for number, row in enumerate(rows.tolist()):
         sample = source[row]
-        shown = [("image", sample.image), ("truth", _over(sample.image, sample.target, source))]
+        pairs = [[("image", sample.image), ("truth", _over(sample.image, sample.target, source))]]
         for name, run in runs.items():
             (found,) = run.predict([source.path(row)])
-            shown += [(name, _over(sample.image, found.mask, source))]
-            shown += [("where wrong", np.asarray(difference(sample.target, found.mask)))]
-        for place, (title, picture) in zip(line, shown, strict=True):
-            grey = picture.ndim == 3 and picture.shape[0] in (1, 3)
-            place.imshow(picture.transpose(1, 2, 0) if grey else picture, cmap="gray")
-            place.set_title(title, fontsize=8)
-            place.axis("off")
+            wrong = np.asarray(difference(sample.target, found.mask))
+            over = _over(sample.image, found.mask, source)
+            pairs.append([(name.removesuffix("-seed0"), over), ("where wrong", wrong)])
+        for step, pair in enumerate(pairs):
+            line, place = (step, number) if downwards else (number, step)
+            for side, (title, picture) in enumerate(pair):
+                where = axes[line, 2 * place + side]
+                grey = picture.ndim == 3 and picture.shape[0] in (1, 3)
+                where.imshow(picture.transpose(1, 2, 0) if grey else picture, cmap="gray")
+                where.set_title(title, fontsize=8)
+                where.axis("off")
     FigureCanvasAgg(figure)
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path)
