@@ -18,7 +18,7 @@ from torch import nn
 
 from hubel.engine.native.machine import fitting
 
-TILES = [*MACHINES, SMALL, *(fitting(MACHINES[0], images, 1) for images in (2, 4))]
+TILES = [*MACHINES, SMALL, fitting(MACHINES[0], 4, 1)]
 CLOSE = 2e-6  # of a map's largest number
 MANY = int(os.environ.get("HUBEL_FUZZ_NETS", "1500"))
 ACTS = [

@@ -156,6 +156,13 @@ class Plan:
     parts: list[Part]
 
     @property
+    def macs(self) -> int:
+        """Multiply-adds for one image, of the kernels that do little else."""
+        calls = [call for phase in self.phases for call in (*phase.calls, *phase.after)]
+        specs = [call.spec(64, 1) if callable(call.spec) else call.spec for call in calls]
+        return sum(getattr(spec, "macs", 0) for spec in specs)
+
+    @property
     def reused(self) -> bool:
         """Whether a thread's tiles follow each other in the same memory: each goes through
         everything before the next, and nothing looks at it afterwards."""

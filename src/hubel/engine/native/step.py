@@ -80,6 +80,7 @@ class Step:
             p.name: torch.tensor(p.order, dtype=torch.int32) for p in self.plan.parts if p.order
         }
         self._weights = [(self.tensors[name], at) for name, at in self.board.weights.items()]
+        self._macs = self.plan.macs
         self._memory = _Memory(0)
         self._mine = _Memory(self.threads * self.plan.thread_bytes)
         self._shared = _Memory(self.plan.shared_bytes)
@@ -137,7 +138,7 @@ class Step:
         images = images.contiguous()
         logits = torch.empty(n, self.plan.classes)
         tiles = self._grow(n)
-        threads = max(1, min(self.threads, tiles))
+        threads = 1 if alone(n * self._macs) else max(1, min(self.threads, tiles))
         board, at = self._board, self._at
         board[at["n"]], board[at["images"]] = n, images.data_ptr()
         board[at["logits"]], board[at["seed"]] = logits.data_ptr(), seed
@@ -239,13 +240,17 @@ def compile_step(
     Raises `NotCovered`, saying what stands in the way.
     """
     threads = threads or torch.get_num_threads()
-    machine = machine or fitting(this_machine(), len(images), threads)
     tensors = {**dict(model.named_parameters()), **dict(model.named_buffers())}
     _check(tensors, images)
     graph = joined(read_graph(model, images[:2]))
     learns = {name for name, p in model.named_parameters() if p.requires_grad}
     shapes = {name: tuple(t.shape) for name, t in tensors.items()}
-    plan = make_plan(graph, shapes, learns, machine, aim, own_cache())
+    plan = make_plan(graph, shapes, learns, machine or this_machine(), aim, own_cache())
+    if machine is None:
+        at_work = 1 if alone(len(images) * plan.macs) else threads
+        machine = fitting(this_machine(), len(images), at_work)
+        if machine != this_machine():
+            plan = make_plan(graph, shapes, learns, machine, aim, own_cache())
     names = [name for name, t in tensors.items() if t.dtype == torch.float32]
     board = Board.of(plan, names)
     key = _key(graph, shapes, sorted(learns), machine, aim, update, names, own_cache())
@@ -255,6 +260,14 @@ def compile_step(
         plan, board, machine, threads, aim, update,
         Loaded(code, machine, ["step"]), images.shape[1:], tensors, gradients,
     )  # fmt: skip
+
+
+ALONE = 6_000_000  # multiply-adds that one thread does sooner than several agree on them
+
+
+def alone(macs: int) -> bool:
+    """Whether a step with so many multiply-adds is done by one thread."""
+    return macs < ALONE
 
 
 def _check(tensors: dict[str, Tensor], images: Tensor) -> None:

@@ -10,7 +10,9 @@ from hubel.engine.native.kernels.dense import row_floats
 from hubel.engine.native.kernels.dense_small import DenseRows, DenseRowsBack, DenseWhole
 from hubel.engine.native.machine import fitting
 
-TILES = [SMALL, fitting(MACHINES[0], 2, 1), fitting(MACHINES[0], 4, 1), replace(SMALL, wide=1)]
+TILES = [
+    SMALL, fitting(MACHINES[0], 4, 1), fitting(MACHINES[-1], 2, 1), replace(SMALL, wide=1),
+]  # fmt: skip
 every_tile = pytest.mark.parametrize(
     "machine", dict.fromkeys(TILES), ids=lambda m: f"{m.lanes}x{m.wide}"
 )
