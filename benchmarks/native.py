@@ -36,6 +36,7 @@ import matplotlib as mpl
 import numpy as np
 import torch
 import torch.nn.functional as F
+from contenders.graph_walk import DECAY, MOMENTUM, RATE
 from contenders.step_nets import CASES, Case, build
 from torch import Tensor, nn
 
@@ -168,7 +169,7 @@ def compiled(
     step = compile_step(net, images, aim=aim, update=update, cache_folder=folder)
     for name in step.parameters:
         step.bind(name, torch.zeros_like(step.tensors[name]))
-    told = {"rate": 0.01, "momentum": 0.9, "decay": 5e-4, "warm1": 1.0, "warm2": 1.0}
+    told = {"rate": RATE, "momentum": MOMENTUM, "decay": DECAY, "warm1": 1.0, "warm2": 1.0}
     step.figures[:] = [told.get(word, 0.0) for word in FIGURES]
     return step
 
@@ -185,7 +186,7 @@ def _torch(
     if last:
         net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         images = images.contiguous(memory_format=torch.channels_last)
-    optimiser = torch.optim.SGD(net.parameters(), 0.01, 0.9, weight_decay=5e-4, nesterov=True)
+    optimiser = torch.optim.SGD(net.parameters(), RATE, MOMENTUM, weight_decay=DECAY, nesterov=True)
 
     def step() -> None:
         optimiser.zero_grad(set_to_none=True)

@@ -9,14 +9,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import torch
+from contenders.graph_walk import DECAY, MOMENTUM, RATE, Kind, Weights, binary, outputs
 from jax import lax
 from numpy.typing import NDArray
 from torch import nn
 
-from hubel.engine.native.graph import Graph, Node
+from hubel.engine.native.graph import Node
 from hubel.engine.native.read import read_graph
-
-Weights = dict[str, Any]
 
 
 def jax_step(
@@ -31,7 +30,7 @@ def jax_step(
     x, y = jnp.asarray(images.transpose(0, 2, 3, 1)), jnp.asarray(labels)
 
     def loss(weights: Weights, x: Any, y: Any) -> Any:
-        scores = jax.nn.log_softmax(outputs(graph, weights, x))
+        scores = jax.nn.log_softmax(outputs(graph, _KINDS, weights, x))
         return -jnp.take_along_axis(scores, y[:, None], 1).mean()
 
     @jax.jit
@@ -39,9 +38,9 @@ def jax_step(
         value, slopes = jax.value_and_grad(loss)(weights, x, y)
         moved, faster = {}, {}
         for name, w in weights.items():
-            g = slopes[name] + 5e-4 * w
-            faster[name] = 0.9 * speeds[name] + g
-            moved[name] = w - 0.01 * (g + 0.9 * faster[name])
+            g = slopes[name] + DECAY * w
+            faster[name] = MOMENTUM * speeds[name] + g
+            moved[name] = w - RATE * (g + MOMENTUM * faster[name])
         return moved, faster, value
 
     state = [weights, {name: jnp.zeros_like(w) for name, w in weights.items()}]
@@ -53,17 +52,7 @@ def jax_step(
     return run
 
 
-def outputs(graph: Graph, weights: Weights, images: Any) -> Any:
-    """The graph's logits for images (N, H, W, C)."""
-    values = {graph.image: images}
-    for node in graph.nodes:
-        given = [values[v] for v in node.inputs]
-        maps = graph.shapes[node.output][0]
-        values[node.output] = _KINDS[node.kind](node, weights, maps, *given)
-    return values[graph.logits]
-
-
-def _conv(node: Node, weights: Weights, maps: int, x: Any) -> Any:
+def _conv(node: Node, weights: Weights, shape: Any, x: Any) -> Any:
     o = node.options
     y = lax.conv_general_dilated(
         x, weights[node.weights["weight"]], o["stride"], [(p, p) for p in o["padding"]],
@@ -73,7 +62,7 @@ def _conv(node: Node, weights: Weights, maps: int, x: Any) -> Any:
     return y + weights[node.weights["bias"]] if "bias" in node.weights else y
 
 
-def _conv_transposed(node: Node, weights: Weights, maps: int, x: Any) -> Any:
+def _conv_transposed(node: Node, weights: Weights, shape: Any, x: Any) -> Any:
     """As the gradient of a convolution: the input spread out by the stride, the kernel turned."""
     o, w = node.options, weights[node.weights["weight"]]
     sides = [(k - 1 - p, k - 1 - p) for k, p in zip(w.shape[2:], o["padding"], strict=True)]
@@ -84,28 +73,24 @@ def _conv_transposed(node: Node, weights: Weights, maps: int, x: Any) -> Any:
     return y + weights[node.weights["bias"]] if "bias" in node.weights else y
 
 
-def _linear(node: Node, weights: Weights, maps: int, x: Any) -> Any:
+def _linear(node: Node, weights: Weights, shape: Any, x: Any) -> Any:
     if x.ndim == 4:
         x = x.transpose(0, 3, 1, 2).reshape(len(x), -1)
     y = x @ weights[node.weights["weight"]].T
     return y + weights[node.weights["bias"]] if "bias" in node.weights else y
 
 
-def _norm(node: Node, weights: Weights, maps: int, x: Any) -> Any:
+def _norm(node: Node, weights: Weights, shape: Any, x: Any) -> Any:
     mean, variance = x.mean((0, 1, 2)), x.var((0, 1, 2))
     scale = weights[node.weights["weight"]] * lax.rsqrt(variance + node.options["eps"])
     return (x - mean) * scale + weights[node.weights["bias"]]
 
 
-def _unary(node: Node, weights: Weights, maps: int, x: Any) -> Any:
+def _unary(node: Node, weights: Weights, shape: Any, x: Any) -> Any:
     return {"relu": jax.nn.relu, "tanh": jnp.tanh}[node.options["name"]](x)
 
 
-def _binary(node: Node, weights: Weights, maps: int, a: Any, b: Any) -> Any:
-    return {"add": a + b, "sub": a - b, "mul": a * b}[node.options["verb"]]
-
-
-def _pool(node: Node, weights: Weights, maps: int, x: Any) -> Any:
+def _pool(node: Node, weights: Weights, shape: Any, x: Any) -> Any:
     o = node.options
     size, stride = (1, *o["kernel"], 1), (1, *o["stride"], 1)
     if o["kind"] == "max":
@@ -114,24 +99,24 @@ def _pool(node: Node, weights: Weights, maps: int, x: Any) -> Any:
     return total / (o["kernel"][0] * o["kernel"][1])
 
 
-def _whole(node: Node, weights: Weights, maps: int, x: Any) -> Any:
+def _whole(node: Node, weights: Weights, shape: Any, x: Any) -> Any:
     return x.max((1, 2)) if node.options["kind"] == "max" else x.mean((1, 2))
 
 
-def _concat(node: Node, weights: Weights, maps: int, *xs: Any) -> Any:
+def _concat(node: Node, weights: Weights, shape: Any, *xs: Any) -> Any:
     return jnp.concatenate(xs, -1)
 
 
-def _thin(node: Node, weights: Weights, maps: int, x: Any) -> Any:
+def _thin(node: Node, weights: Weights, shape: Any, x: Any) -> Any:
     """ResNet's option A: every second pixel, channels of zeros behind."""
     (c0, h0, w0), (c1, h1, w1) = node.options["start"], node.options["step"]
     x = x[:, h0::h1, w0::w1, c0::c1]
     before = node.options["into"][0]
-    return jnp.pad(x, ((0, 0),) * 3 + ((before, maps - x.shape[-1] - before),))
+    return jnp.pad(x, ((0, 0),) * 3 + ((before, shape[0] - x.shape[-1] - before),))
 
 
-_KINDS: dict[str, Callable[..., Any]] = {
+_KINDS: dict[str, Kind] = {
     "conv": _conv, "conv_transposed": _conv_transposed, "linear": _linear, "norm": _norm,
-    "unary": _unary, "binary": _binary, "pool": _pool, "whole": _whole, "concat": _concat,
+    "unary": _unary, "binary": binary, "pool": _pool, "whole": _whole, "concat": _concat,
     "thin": _thin,
 }  # fmt: skip

@@ -9,13 +9,12 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 import torch
+from contenders.graph_walk import DECAY, MOMENTUM, RATE, Kind, Weights, binary, outputs
 from numpy.typing import NDArray
 from torch import nn
 
-from hubel.engine.native.graph import Graph, Node
+from hubel.engine.native.graph import Node
 from hubel.engine.native.read import read_graph
-
-Weights = dict[str, Any]
 
 
 def tf_step(
@@ -35,15 +34,15 @@ def tf_step(
     @tf.function
     def step() -> Any:
         with tf.GradientTape() as tape:
-            z = outputs(graph, weights, x)
+            z = outputs(graph, _KINDS, weights, x)
             losses = tf.nn.sparse_softmax_cross_entropy_with_logits(labels=y, logits=z)
             value = tf.reduce_mean(losses)
         names = list(weights)
         for name, slope in zip(names, tape.gradient(value, [weights[n] for n in names])):  # noqa: B905
             w, v = weights[name], speeds[name]
-            g = slope + 5e-4 * w
-            v.assign(0.9 * v + g)
-            w.assign_sub(0.01 * (g + 0.9 * v))
+            g = slope + DECAY * w
+            v.assign(MOMENTUM * v + g)
+            w.assign_sub(RATE * (g + MOMENTUM * v))
         return value
 
     def run() -> object:
@@ -55,15 +54,6 @@ def tf_step(
 def _turned(weight: NDArray[np.float32]) -> NDArray[np.float32]:
     """A kernel (out, in, KH, KW) as (KH, KW, in, out)."""
     return weight.transpose(2, 3, 1, 0) if weight.ndim == 4 else weight
-
-
-def outputs(graph: Graph, weights: Weights, images: Any) -> Any:
-    """The graph's logits for images (N, H, W, C)."""
-    values = {graph.image: images}
-    for node in graph.nodes:
-        given = [values[v] for v in node.inputs]
-        values[node.output] = _KINDS[node.kind](node, weights, graph.shapes[node.output], *given)
-    return values[graph.logits]
 
 
 def _biased(node: Node, weights: Weights, y: Any) -> Any:
@@ -108,10 +98,6 @@ def _unary(node: Node, weights: Weights, shape: Any, x: Any) -> Any:
     return {"relu": tf.nn.relu, "tanh": tf.tanh}[node.options["name"]](x)
 
 
-def _binary(node: Node, weights: Weights, shape: Any, a: Any, b: Any) -> Any:
-    return {"add": a + b, "sub": a - b, "mul": a * b}[node.options["verb"]]
-
-
 def _pool(node: Node, weights: Weights, shape: Any, x: Any) -> Any:
     o = node.options
     pool = tf.nn.max_pool2d if o["kind"] == "max" else tf.nn.avg_pool2d
@@ -135,8 +121,8 @@ def _thin(node: Node, weights: Weights, shape: Any, x: Any) -> Any:
     return tf.pad(x, ((0, 0), (0, 0), (0, 0), (before, behind)))
 
 
-_KINDS: dict[str, Callable[..., Any]] = {
+_KINDS: dict[str, Kind] = {
     "conv": _conv, "conv_transposed": _conv_transposed, "linear": _linear, "norm": _norm,
-    "unary": _unary, "binary": _binary, "pool": _pool, "whole": _whole, "concat": _concat,
+    "unary": _unary, "binary": binary, "pool": _pool, "whole": _whole, "concat": _concat,
     "thin": _thin,
 }  # fmt: skip

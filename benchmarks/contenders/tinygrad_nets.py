@@ -10,14 +10,13 @@ from typing import Any
 
 import numpy as np
 import torch
+from contenders.graph_walk import DECAY, MOMENTUM, RATE, Kind, Weights, binary, outputs
 from numpy.typing import NDArray
 from tinygrad import Tensor, TinyJit
 from torch import nn
 
-from hubel.engine.native.graph import Graph, Node
+from hubel.engine.native.graph import Node
 from hubel.engine.native.read import read_graph
-
-Weights = dict[str, Any]
 
 
 def tinygrad_step(
@@ -37,12 +36,12 @@ def tinygrad_step(
 
     @TinyJit
     def step(x: Any, y: Any) -> Any:
-        value = outputs(graph, weights, x).sparse_categorical_crossentropy(y)
+        value = outputs(graph, _KINDS, weights, x).sparse_categorical_crossentropy(y)
         slopes = value.gradient(*weights.values())
         for (name, w), slope in zip(weights.items(), slopes, strict=True):
-            g = slope + 5e-4 * w
-            speed = 0.9 * speeds[name] + g
-            w.assign(w - 0.01 * (g + 0.9 * speed))
+            g = slope + DECAY * w
+            speed = MOMENTUM * speeds[name] + g
+            w.assign(w - RATE * (g + MOMENTUM * speed))
             speeds[name].assign(speed)
         return value.realize(*weights.values(), *speeds.values())
 
@@ -52,15 +51,6 @@ def tinygrad_step(
     for _ in range(3):  # run, captured, replayed
         run()
     return run
-
-
-def outputs(graph: Graph, weights: Weights, images: Any) -> Any:
-    """The graph's logits for images (N, C, H, W)."""
-    values = {graph.image: images}
-    for node in graph.nodes:
-        given = [values[v] for v in node.inputs]
-        values[node.output] = _KINDS[node.kind](node, weights, graph.shapes[node.output], *given)
-    return values[graph.logits]
 
 
 def _conv(node: Node, weights: Weights, shape: Any, x: Any) -> Any:
@@ -96,10 +86,6 @@ def _unary(node: Node, weights: Weights, shape: Any, x: Any) -> Any:
     return {"relu": x.relu, "tanh": x.tanh}[node.options["name"]]()
 
 
-def _binary(node: Node, weights: Weights, shape: Any, a: Any, b: Any) -> Any:
-    return {"add": a + b, "sub": a - b, "mul": a * b}[node.options["verb"]]
-
-
 def _pool(node: Node, weights: Weights, shape: Any, x: Any) -> Any:
     o = node.options
     pool = x.max_pool2d if o["kind"] == "max" else x.avg_pool2d
@@ -122,8 +108,8 @@ def _thin(node: Node, weights: Weights, shape: Any, x: Any) -> Any:
     return x.pad((None, (before, shape[0] - x.shape[1] - before), None, None))
 
 
-_KINDS: dict[str, Callable[..., Any]] = {
+_KINDS: dict[str, Kind] = {
     "conv": _conv, "conv_transposed": _conv_transposed, "linear": _linear, "norm": _norm,
-    "unary": _unary, "binary": _binary, "pool": _pool, "whole": _whole, "concat": _concat,
+    "unary": _unary, "binary": binary, "pool": _pool, "whole": _whole, "concat": _concat,
     "thin": _thin,
 }  # fmt: skip

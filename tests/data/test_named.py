@@ -122,7 +122,7 @@ def test_fashion_mnist_without_network_is_the_sample_said_in_one_line(monkeypatc
     dead_ends(monkeypatch, "fashion-mnist")
     start = time.monotonic()
     source = open_named("fashion-mnist")
-    assert time.monotonic() - start < 5
+    assert time.monotonic() - start < 30  # the system's own patience is minutes
     assert source.name == "fashion-mnist-sample"
     assert len(source) == 7000
     assert "ONLY A SAMPLE" in source.notice

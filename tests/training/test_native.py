@@ -16,6 +16,7 @@ from hubel.data.preprocess import Preprocess
 from hubel.data.record import ArraySource
 from hubel.data.store import MemoryStore
 from hubel.engine.native.graph import NotCovered
+from hubel.engine.native.machine import this_machine
 from hubel.tasks.classify import Classify
 from hubel.training import native
 from hubel.training.distribute import Crew
@@ -361,3 +362,20 @@ def test_several_sizes_take_several_steps():
         answer = step.run(images, torch.zeros(5, dtype=torch.int64))
         assert answer.loss == pytest.approx(float(expected.detach()), rel=1e-5)
     assert len(compiled.steps) == 2
+
+
+def test_the_code_is_for_full_batches_whichever_comes_first():
+    net = smooth()
+    first, targets = torch.randn(2, 1, 8, 10), torch.zeros(2, dtype=torch.int64)
+    assert Compiled(net, Classify(CLASSES), number=512)(first, targets).machine == this_machine()
+    assert Compiled(net, Classify(CLASSES))(first, targets).machine != this_machine()
+
+
+def test_outputs_of_many_after_few_are_made_by_tiles_for_many():
+    net, lanes = normed().eval(), []
+    for n in (2, 512, 2):
+        images = torch.randn(n, 1, 8, 10)
+        assert native_outputs(net, images).sub(net(images)).abs().max() < 1e-5
+        (step,) = native._forwards[net].values()
+        lanes.append(step.machine.lanes)
+    assert lanes == [2, this_machine().lanes, this_machine().lanes]

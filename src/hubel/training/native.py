@@ -50,6 +50,8 @@ class Compiled:
         task: whose loss is gone down.
         update: the optimiser's step to take as well.
         half: convolutions in bfloat16.
+        number: images of a full batch: the code is made for those whichever batch comes first, so
+            that a training that is taken up again gives the same bits.
 
     Raises `NotCovered` for a task whose loss is not compiled.
     """
@@ -60,10 +62,12 @@ class Compiled:
         task: Task,
         update: Update | None = None,
         half: bool = False,
+        number: int | None = None,
     ) -> None:
         if not isinstance(task, Classify):
             raise NotCovered("the loss of a label for every pixel")
         self.model, self.task, self.update, self.half = model, task, update, half
+        self.number = number
         self.steps: dict[Any, Step] = {}
         self.modules = list(model.modules())  # frozen norms keep their statistics: who trains?
         norms = [m for m in self.modules if isinstance(m, _BatchNorm)]
@@ -95,8 +99,9 @@ class Compiled:
     ) -> Step:
         aim = Aim(True, self.task.smoothing, AUXILIARY, shares=targets.ndim == 2, half=self.half)
         return compile_step(
-            model, images, aim=aim, update=update, machine=machine, cache_folder=code_folder()
-        )
+            model, images, aim=aim, update=update, number=self.number, machine=machine,
+            cache_folder=code_folder(),
+        )  # fmt: skip
 
     def _check(self, whole: Step, images: Tensor, targets: Tensor) -> None:
         """A step without chance, for the same machine as `whole`, compiled and in PyTorch.
@@ -152,8 +157,8 @@ def _without_chance(model: nn.Module) -> nn.Module:
 class NativePass:
     """Forward and backward compiled; gradients are left in the weights."""
 
-    def __init__(self, model: nn.Module, task: Task, crew: Crew, half: bool) -> None:
-        self.compiled = Compiled(model, task, half=half)
+    def __init__(self, model: nn.Module, task: Task, crew: Crew, half: bool, number: int) -> None:
+        self.compiled = Compiled(model, task, half=half, number=number)
         self.crew, self.model = crew, model
         self.weights = dict(model.named_parameters())
 
@@ -182,9 +187,10 @@ class NativeStep:
         task: Task,
         update: Update,
         half: bool,
+        number: int,
     ) -> None:
         self.optimiser = optimiser
-        self.compiled = Compiled(model, task, update, half)
+        self.compiled = Compiled(model, task, update, half, number)
         self.names = {id(p): name for name, p in model.named_parameters()}
         self.steps: list[Tensor] = []
         self._bound: Step | None = None
@@ -252,13 +258,14 @@ def native_outputs(model: nn.Module, images: Tensor) -> Tensor | None:
     """The model's outputs, by compiled code; None where that cannot be. `model` is in eval mode."""
     steps = _forwards.setdefault(model, {})
     shape = images.shape[1:]
-    if shape not in steps:
+    step = steps.get(shape)
+    if shape not in steps or (step is not None and not step.suits(len(images))):
         try:
             aim = Aim(loss=False, backward=False)
-            steps[shape] = compile_step(model, images, aim=aim, cache_folder=code_folder())
+            step = compile_step(model, images, aim=aim, cache_folder=code_folder())
         except NotCovered:
-            steps[shape] = None
-    step = steps[shape]
+            step = None
+        steps[shape] = step
     if step is None:
         return None
     try:

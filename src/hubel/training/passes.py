@@ -39,7 +39,8 @@ class Pass(Protocol):
 def make_pass(model: nn.Module, task: Task, plan: Plan, choice: Choice, crew: Crew) -> Pass:
     """The pass that the plan's engine asks for."""
     if choice.native:
-        return NativePass(model, task, crew, choice.precision == "bf16")
+        half = choice.precision == "bf16"
+        return NativePass(model, task, crew, half, plan.piece(crew.world))
     kind = Explicit if plan.engine == "explicit" else Autograd
     return kind(model, task, choice, crew)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
@@ -184,6 +185,10 @@ class Plan(Part):
         if not (folds >= 2 and 1 <= number <= folds):
             raise ValueError(f"fold must be one of two or more, as 1/5, given {number}/{folds}")
         return self
+
+    def piece(self, world: int) -> int:
+        """Images that go through the net at once, in each of `world` processes."""
+        return math.ceil(self.batch / world / self.accumulate)
 
 
 def make_plan(**words: Any) -> Plan:

@@ -83,9 +83,8 @@ class State:
     def start(cls, model: nn.Module, plan: Plan, world: int = 1) -> State:
         """The state before the first step."""
         ema = AveragedModel(model, multi_avg_fn=_WarmAverage(plan.ema)) if plan.ema else None
-        micro = math.ceil(plan.batch / world / plan.accumulate)
         optimiser = build_optimiser(model, plan.optimiser, plan.body_rate)
-        return cls(model, optimiser, ema, micro)
+        return cls(model, optimiser, ema, plan.piece(world))
 
     @property
     def judged(self) -> nn.Module:

@@ -140,7 +140,9 @@ class Update:
         self.whole: NativeStep | None = None
         if self.choice.native and update is not None and self.crew.world == 1:
             half = self.choice.precision == "bf16"
-            self.whole = NativeStep(state.model, state.optimiser, self.task, update, half)
+            self.whole = NativeStep(
+                state.model, state.optimiser, self.task, update, half, plan.piece(1)
+            )
 
     def _at_once(self, whole: NativeStep, batch: Batch, rate: float) -> Outcome:
         """The compiled step: forward, backward and update in one."""

@@ -23,8 +23,10 @@ from torch import nn
 
 from hubel.engine.native.graph import NotCovered
 from hubel.engine.native.kernels.update import FIGURES, Update
+from hubel.engine.native.machine import this_machine
 from hubel.engine.native.plan import Aim
 from hubel.engine.native.step import compile_step
+from hubel.engine.native.workers import Workers
 from hubel.errors import ModelError
 
 WIDE = MACHINES[0]
@@ -37,51 +39,28 @@ def test_it_fits_the_reference():
     assert_agrees(seeded(lenet), *small_images(33), machine=WIDE, threads=2)
 
 
-class Headed(nn.Module):
-    """An auxiliary head on a map that the rest reads too, another on one that nothing else does;
-    in eval mode logits alone."""
-
-    def __init__(self):
-        super().__init__()
-        self.body = nn.Sequential(nn.Conv2d(1, 6, 3), nn.Tanh(), nn.AvgPool2d(2))
-        self.end, self.aux1 = nn.Linear(150, 5), nn.Linear(150, 5)
-        self.side = nn.Sequential(nn.Flatten(), nn.Linear(144, 5))
-
-    def forward(self, x):
-        found = self.body(x).flatten(1)
-        logits = self.end(found)
-        if not self.training:
-            return {"logits": logits}
-        return {"aux2": self.side(x), "logits": logits, "aux1": self.aux1(found).tanh()}
+def test_left_to_itself_one_thread_works_where_there_is_little_to_do(monkeypatch):
+    model, used = seeded(lenet), []
+    run = Workers.run
+    monkeypatch.setattr(Workers, "run", lambda *given: (used.append(given[-1]), run(*given))[1])
+    (few, some), (many, more) = small_images(4), small_images(512)
+    monkeypatch.setattr("hubel.engine.native.step.torch.get_num_threads", lambda: 2)
+    for threads in (None, 2, 3):
+        step = compile_step(model, few, aim=Aim(loss=True), threads=threads)
+        step.run(few, some)
+        step.run(many, more)
+    assert used == [1, 2, 2, 2, 2, 3]
 
 
-@every_tile
-@pytest.mark.parametrize("shares", [False, True])
-def test_auxiliary_heads(machine, shares):
-    model, (images, labels) = seeded(Headed), small_images(33)
-    if shares:
-        labels = torch.randn(33, 5).softmax(1)
-    how = {"machine": machine, "threads": 2, "smoothing": 0.1}
-    step = assert_agrees(model, images, labels, auxiliary=0.3, **how)
-    assert {"aux1.weight", "side.1.bias"} <= set(step.parameters)
-    step = assert_agrees(model.eval(), images, labels, auxiliary=0.3, **how)
-    assert not any(name.startswith(("aux1", "side")) for name in step.parameters)
-
-
-def test_a_head_without_weight_learns_nothing():
-    model, (images, labels) = seeded(Headed), small_images(9)
-    step = compile_step(model, images, aim=Aim(loss=True), threads=1)
-    assert step.run(images, labels).loss == pytest.approx(
-        reference(model, images, labels).loss, rel=1e-5
-    )
-    assert not any(name.startswith(("aux1", "side")) for name in step.parameters)
-
-
-def test_heads_of_other_classes_are_refused():
-    model = seeded(Headed)
-    model.aux1 = nn.Linear(150, 4)
-    with pytest.raises(NotCovered, match="an auxiliary head with other classes"):
-        compile_step(model, small_images(9)[0], aim=Aim(loss=True, auxiliary=0.3), threads=1)
+def test_a_step_made_for_few_says_when_it_is_small_for_many():
+    model, images = seeded(lenet), small_images(4)[0]
+    few = compile_step(model, images, aim=Aim(loss=True), threads=2)
+    assert few.suits(4)
+    assert not few.suits(64)
+    many = compile_step(model, images, number=64, aim=Aim(loss=True), threads=2)
+    assert many.suits(4)
+    assert many.suits(64)
+    assert many.machine == this_machine()
 
 
 @every_tile

@@ -116,9 +116,9 @@ def test_it_is_accessible(real: Page) -> None:
 
 
 def test_it_is_small_and_soon_done(trained_run: Path) -> None:
-    began = time.perf_counter()
+    began = time.process_time()
     path = write_report(trained_run)
-    assert time.perf_counter() - began < 4
+    assert time.process_time() - began < 10  # 1 s on one core of its own
     assert path.stat().st_size < 1_000_000
 
 
@@ -181,9 +181,9 @@ def test_pictures_of_pure_noise_stay_below_the_limit(
     for piece in (evidence.mistakes, evidence.samples, evidence.batch, evidence.features):
         piece.images[:] = rng.integers(0, 256, piece.images.shape)  # type: ignore[union-attr]
     folder = made_run(classes=[str(k) for k in range(10)], evidence=evidence)
-    began = time.perf_counter()
+    began = time.process_time()
     assert write_report(folder).stat().st_size < 3_000_000
-    assert time.perf_counter() - began < 8
+    assert time.process_time() - began < 20  # 3 s on one core of its own
 
 
 PIECES = [

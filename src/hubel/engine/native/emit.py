@@ -36,9 +36,17 @@ from hubel.engine.native.value import (
 )
 
 __all__ = [
-    "F32", "F64", "FLOATS", "I1", "I8", "I16", "I32", "I64", "PTR", "Function", "Number",
-    "Registers", "Value", "lanes_of", "literal", "scalar_of", "vector",
+    "EVERY", "F32", "F64", "FLOATS", "I1", "I8", "I16", "I32", "I64", "PTR", "Function", "Number",
+    "Registers", "Some", "Value", "first_of", "lanes_of", "literal", "scalar_of", "vector",
 ]  # fmt: skip
+
+Some = tuple[bool, ...]  # which parts of a vector are there
+EVERY: Some = (True,)
+
+
+def first_of(lanes: int, count: int) -> Some:
+    """The first `count` lanes."""
+    return tuple(lane < count for lane in range(lanes))
 
 
 class Function:
@@ -221,10 +229,11 @@ class Function:
         narrow = self.convert("trunc", self.as_value(top, I64), I32)
         return self.iota() < self.spread(narrow)
 
-    def mask(self, there: Sequence[bool]) -> Value:
-        """A mask that is known now."""
-        bits = ", ".join(f"i1 {'true' if one else 'false'}" for one in there)
-        return Value(self, vector(I1, len(there)), f"<{bits}>")
+    def mask(self, there: Some, lanes: int) -> Value:
+        """A mask that is known now. Each of `there` stands for as many lanes side by side."""
+        bits = [one for one in there for _ in range(lanes // len(there))]
+        words = ", ".join(f"i1 {'true' if one else 'false'}" for one in bits)
+        return Value(self, vector(I1, lanes), f"<{words}>")
 
     def repeated(self, a: Value, times: int) -> Value:
         """A vector's lanes, so many times over."""
@@ -268,20 +277,19 @@ class Function:
             f"{mask.kind} {mask.name})"
         )
 
-    def load_first(self, place: Value, there: int, lanes: int | None = None) -> Value:
-        """A vector's first floats, zeros behind them."""
-        lanes = lanes or self.lanes
-        if there == lanes:
-            return self.load(place, vector(F32, lanes))
-        return self.load_some(place, self.mask([lane < there for lane in range(lanes)]))
+    def load_there(self, place: Value, there: Some, kind: str | None = None) -> Value:
+        """A vector, zeros where nothing is there: see `mask`."""
+        kind = kind or self.vec
+        if all(there):
+            return self.load(place, kind)
+        return self.load_some(place, self.mask(there, lanes_of(kind)))
 
-    def store_first(self, value: Value, place: Value, there: int) -> None:
-        """A vector's first floats; what stands behind them stays."""
-        lanes = lanes_of(value.kind)
-        if there == lanes:
+    def store_there(self, value: Value, place: Value, there: Some) -> None:
+        """What is there of a vector; the rest of the place stays as it is."""
+        if all(there):
             self.store(value, place)
         else:
-            self.store_some(value, place, self.mask([lane < there for lane in range(lanes)]))
+            self.store_some(value, place, self.mask(there, lanes_of(value.kind)))
 
     # ---- the way
 

@@ -54,6 +54,9 @@ class Step:
     """A compiled step of one model.
 
     Attributes:
+        number: of images for which it is at its fastest.
+        threads: the most that work on a step.
+        alone_below: multiply-adds of a step that one thread does by itself, when it has fewer.
         gradients: by parameter, written by every run.
         figures: float32 (parameters, len(FIGURES)), what the update is told; to be filled in.
     """
@@ -61,7 +64,9 @@ class Step:
     plan: Plan
     board: Board
     machine: Machine
+    number: int
     threads: int
+    alone_below: int
     aim: Aim
     update: Update | None
     code: Loaded
@@ -80,7 +85,6 @@ class Step:
             p.name: torch.tensor(p.order, dtype=torch.int32) for p in self.plan.parts if p.order
         }
         self._weights = [(self.tensors[name], at) for name, at in self.board.weights.items()]
-        self._macs = self.plan.macs
         self._memory = _Memory(0)
         self._mine = _Memory(self.threads * self.plan.thread_bytes)
         self._shared = _Memory(self.plan.shared_bytes)
@@ -100,6 +104,13 @@ class Step:
     def parameters(self) -> list[str]:
         """The parameters that get gradients, in the order of `figures`."""
         return [part.name for part in self.plan.parts]
+
+    def suits(self, n: int) -> bool:
+        """Whether its tiles are as large as those of a step compiled for n images."""
+        if n <= self.number:
+            return True
+        at_work = _at_work(self.threads, self.alone_below, n * self.plan.macs)
+        return self.machine.lanes >= fitting(this_machine(), n, at_work).lanes
 
     def run(
         self,
@@ -138,7 +149,8 @@ class Step:
         images = images.contiguous()
         logits = torch.empty(n, self.plan.classes)
         tiles = self._grow(n)
-        threads = 1 if alone(n * self._macs) else max(1, min(self.threads, tiles))
+        at_work = _at_work(self.threads, self.alone_below, n * self.plan.macs)
+        threads = max(1, min(at_work, tiles))
         board, at = self._board, self._at
         board[at["n"]], board[at["images"]] = n, images.data_ptr()
         board[at["logits"]], board[at["seed"]] = logits.data_ptr(), seed
@@ -224,6 +236,7 @@ def compile_step(
     *,
     aim: Aim,
     update: Update | None = None,
+    number: int | None = None,
     threads: int | None = None,
     machine: Machine | None = None,
     cache_folder: Path | None = None,
@@ -231,14 +244,17 @@ def compile_step(
     """Compile what `aim` asks for, for `model` as it stands (training or not).
 
     Args:
-        images: some images, float32 (N, C, H, W). Any number can be run later; for so many the
-            step is at its fastest.
+        images: some images, float32 (N, C, H, W). Any number can be run later.
+        number: of images for which the step is at its fastest; as many as are given unless said.
         update: the optimiser's step to take as well; None leaves the gradients alone.
-        threads: None takes PyTorch's number.
+        threads: how many work on it, fewer only where there are fewer tiles. None takes PyTorch's
+            number, and one for steps of little work.
         cache_folder: where machine code is kept between processes.
 
     Raises `NotCovered`, saying what stands in the way.
     """
+    number = len(images) if number is None else number
+    alone_below = ALONE if threads is None else 0
     threads = threads or torch.get_num_threads()
     tensors = {**dict(model.named_parameters()), **dict(model.named_buffers())}
     _check(tensors, images)
@@ -247,8 +263,8 @@ def compile_step(
     shapes = {name: tuple(t.shape) for name, t in tensors.items()}
     plan = make_plan(graph, shapes, learns, machine or this_machine(), aim, own_cache())
     if machine is None:
-        at_work = 1 if alone(len(images) * plan.macs) else threads
-        machine = fitting(this_machine(), len(images), at_work)
+        at_work = _at_work(threads, alone_below, number * plan.macs)
+        machine = fitting(this_machine(), number, at_work)
         if machine != this_machine():
             plan = make_plan(graph, shapes, learns, machine, aim, own_cache())
     names = [name for name, t in tensors.items() if t.dtype == torch.float32]
@@ -257,7 +273,7 @@ def compile_step(
     code = _code(key, plan, board, machine, update, cache_folder)
     gradients = {part.name: torch.zeros_like(tensors[part.name]) for part in plan.parts}
     return Step(
-        plan, board, machine, threads, aim, update,
+        plan, board, machine, number, threads, alone_below, aim, update,
         Loaded(code, machine, ["step"]), images.shape[1:], tensors, gradients,
     )  # fmt: skip
 
@@ -265,9 +281,8 @@ def compile_step(
 ALONE = 6_000_000  # multiply-adds that one thread does sooner than several agree on them
 
 
-def alone(macs: int) -> bool:
-    """Whether a step with so many multiply-adds is done by one thread."""
-    return macs < ALONE
+def _at_work(threads: int, alone_below: int, macs: int) -> int:
+    return 1 if macs < alone_below else threads
 
 
 def _check(tensors: dict[str, Tensor], images: Tensor) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from hubel.engine.native.emit import Function, Number, Value
+from hubel.engine.native.emit import Function, Number, Some, Value
 
 LIFT = 1 << 24  # added before a division and taken off after it, which then sees no number below 0
 
@@ -82,9 +82,6 @@ def taps_inside(f: Function, axis: Axis, base: Value) -> tuple[Number, Number]:
     low = f.larger(0, ((0 - base) + (d - 1) + LIFT * d) // d - LIFT)
     high = f.smaller(axis.kernel, ((axis.n_in - base) + (d - 1) + LIFT * d) // d - LIFT)
     return low, high
-
-
-Some = tuple[bool, ...]  # which of a vector's columns
 
 
 @dataclass(frozen=True)

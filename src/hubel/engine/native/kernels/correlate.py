@@ -27,11 +27,12 @@ from hubel.engine.native.emit import (
     PTR,
     Function,
     Registers,
+    Some,
     Value,
     lanes_of,
     vector,
 )
-from hubel.engine.native.kernels.axis import LIFT, Axis, Run, Some, runs, taps_inside
+from hubel.engine.native.kernels.axis import LIFT, Axis, Run, runs, taps_inside
 from hubel.engine.native.kernels.blocks import best_block, parts
 from hubel.engine.native.kernels.functions import beats, relu
 from hubel.engine.native.kernels.norm import add_to_sums
@@ -180,7 +181,7 @@ class _Writer:
                     read = reads[k]
                     if read is None:
                         continue
-                    value = load_there(f, line.at(read.place * spec.x_column), read.there, kind)
+                    value = f.load_there(line.at(read.place * spec.x_column), read.there, kind)
                     for i, weight in enumerate(weights):
                         slot = (i * self.tall + r) * run.width + j
                         sums[slot] = multiply(weight, value, sums[slot])
@@ -236,8 +237,8 @@ class _Writer:
                 self._add_sums(values, run.outputs, mine)
             for j, (value, there) in enumerate(zip(values, run.outputs, strict=True)):
                 at = f.arg("y").at(place + j * self.wide * spec.y_column)
-                whole = value + load_there(f, at, there, self.vec) if spec.add else value
-                store_there(f, relu(f, whole) if spec.relu else whole, at, there)
+                whole = value + f.load_there(at, there, self.vec) if spec.add else value
+                f.store_there(relu(f, whole) if spec.relu else whole, at, there)
 
     def _add_sums(self, values: list[Value], outputs: tuple[Some, ...], channel: Value) -> None:
         f = self.f
@@ -247,7 +248,7 @@ class _Writer:
         for value, there in zip(values, outputs, strict=True):
             moved = (value - shift) * present
             if not all(there):
-                moved = f.select(mask_of(f, there, self.vec), moved, 0.0)
+                moved = f.select(f.mask(there, lanes_of(self.vec)), moved, 0.0)
             total, squares = total + moved, f.fma(moved, moved, squares)
         place = f.arg("extra").at(channel * (4 * self.machine.vector))
         found = [over_columns(f, one, self.wide) for one in (total, squares)]
@@ -269,27 +270,6 @@ class _Writer:
             )
             f.store(largest, f.arg("y").at(place))
             f.store(which, f.arg("extra").at(place // 4))
-
-
-def mask_of(f: Function, there: Some, kind: str) -> Value:
-    """The lanes of the columns that are there."""
-    lanes = lanes_of(kind) // len(there)
-    return f.mask([one for one in there for _ in range(lanes)])
-
-
-def load_there(f: Function, place: Value, there: Some, kind: str) -> Value:
-    """A vector of columns, zeros for those that are not there."""
-    if all(there):
-        return f.load(place, kind)
-    return f.load_some(place, mask_of(f, there, kind))
-
-
-def store_there(f: Function, value: Value, place: Value, there: Some) -> None:
-    """A vector's columns, those that are there."""
-    if all(there):
-        f.store(value, place)
-    else:
-        f.store_some(value, place, mask_of(f, there, value.kind))
 
 
 def over_columns(f: Function, value: Value, wide: int) -> Value:

@@ -15,24 +15,29 @@ from hubel.engine.native.machine import Machine
 
 
 @dataclass(frozen=True)
-class DenseGradient:
-    """One shape of it.
-
-    Attributes:
-        inputs, outputs: features.
-        tiles: tiles at work together.
-        tile: bytes from one tile's dy to the next.
-    """
+class Dense:
+    """A fully connected layer, any way through it; `inputs`, `outputs`: features."""
 
     inputs: int
     outputs: int
-    tiles: int
-    tile: int
 
     @property
     def macs(self) -> int:
         """Multiply-adds for one image."""
         return self.inputs * self.outputs
+
+
+@dataclass(frozen=True)
+class DenseGradient(Dense):
+    """The gradient of its weights.
+
+    Attributes:
+        tiles: tiles at work together.
+        tile: bytes from one tile's dy to the next.
+    """
+
+    tiles: int
+    tile: int
 
 
 def row_floats(inputs: int, machine: Machine) -> int:

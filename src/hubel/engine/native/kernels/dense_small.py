@@ -8,31 +8,33 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from hubel.engine.native.emit import F32, I64, PTR, Function, Registers, Value
+from hubel.engine.native.emit import (
+    EVERY,
+    F32,
+    I64,
+    PTR,
+    Function,
+    Registers,
+    Some,
+    Value,
+    first_of,
+)
 from hubel.engine.native.kernels.blocks import best_block, parts
-from hubel.engine.native.kernels.dense import row_floats
+from hubel.engine.native.kernels.dense import Dense, row_floats
 from hubel.engine.native.kernels.functions import relu
 from hubel.engine.native.machine import Machine
 
 
 @dataclass(frozen=True)
-class DenseRows:
+class DenseRows(Dense):
     """y[o] = sum over i of w[o][i] x[i] + b[o], for rows x of one tile's images.
 
     Attributes:
-        inputs, outputs: features.
         bias, relu: what is added, what is done to it.
     """
 
-    inputs: int
-    outputs: int
     bias: bool
     relu: bool
-
-    @property
-    def macs(self) -> int:
-        """Multiply-adds for one image."""
-        return self.inputs * self.outputs
 
 
 def write_dense_rows(name: str, spec: DenseRows, machine: Machine) -> Function:
@@ -48,18 +50,18 @@ def write_dense_rows(name: str, spec: DenseRows, machine: Machine) -> Function:
             w = f.arg("w").at(first * (spec.inputs * 4))
             sums = Registers([f.constant(0.0)] * (size * lanes))
 
-            def products(place: Value, there: int, w: Value = w, sums: Registers = sums) -> None:
+            def products(place: Value, there: Some, w: Value = w, sums: Registers = sums) -> None:
                 x = f.arg("x").at(place)
-                xs = [f.load_first(x.at(n * row), there) for n in range(lanes)]
+                xs = [f.load_there(x.at(n * row), there) for n in range(lanes)]
                 for o in range(len(sums) // lanes):
-                    weights = f.load_first(w.at(place + o * spec.inputs * 4), there)
+                    weights = f.load_there(w.at(place + o * spec.inputs * 4), there)
                     for n in range(lanes):
                         sums[o * lanes + n] = f.fma(weights, xs[n], sums[o * lanes + n])
 
             with f.loop(0, whole, carry=sums) as k:
-                products(k * vector, machine.floats)
+                products(k * vector, EVERY)
             if left:
-                products(f.constant(whole * vector, I64), left)
+                products(f.constant(whole * vector, I64), first_of(machine.floats, left))
             for slot, total in enumerate(sums):
                 o, n = divmod(slot, lanes)
                 y = f.lane_sum(total)
@@ -72,17 +74,10 @@ def write_dense_rows(name: str, spec: DenseRows, machine: Machine) -> Function:
 
 
 @dataclass(frozen=True)
-class DenseRowsBack:
+class DenseRowsBack(Dense):
     """dx[i] (+)= sum over o of w[o][i] dy[o], for one tile; `add`: to what stands in dx."""
 
-    inputs: int
-    outputs: int
     add: bool
-
-    @property
-    def macs(self) -> int:
-        """Multiply-adds for one image."""
-        return self.inputs * self.outputs
 
 
 def write_dense_rows_back(name: str, spec: DenseRowsBack, machine: Machine) -> Function:
@@ -91,30 +86,30 @@ def write_dense_rows_back(name: str, spec: DenseRowsBack, machine: Machine) -> F
     lanes, vector = machine.lanes, 4 * machine.floats
     whole, left = divmod(spec.inputs, machine.floats)
 
-    def block(start: Value, size: int, there: int) -> None:
+    def block(start: Value, size: int, there: Some) -> None:
         sums = Registers([f.constant(0.0)] * (size * lanes))
         with f.loop(0, spec.outputs, carry=sums) as o:
             dy = f.arg("dy").at(o * machine.vector)
             slopes = [f.spread(f.load(dy.at(n * 4), F32)) for n in range(lanes)]
             for v in range(size):
                 w = f.arg("w").at(o * (spec.inputs * 4) + start * vector + v * vector)
-                weights = f.load_first(w, there)
+                weights = f.load_there(w, there)
                 for n in range(lanes):
                     sums[v * lanes + n] = f.fma(weights, slopes[n], sums[v * lanes + n])
         for v in range(size):
             found = _woven(f, list(sums[v * lanes : (v + 1) * lanes]))
             dx = f.arg("dx").at((start + v) * (vector * lanes))
             if spec.add:
-                found = found + f.load_first(dx, there * lanes, machine.floats * lanes)
-            f.store_first(found, dx, there * lanes)
+                found = found + f.load_there(dx, there, found.kind)
+            f.store_there(found, dx, there)
 
     done = 0
     for size, count in parts(whole, machine.accumulators // lanes):
         with f.loop(0, count) as number:
-            block(number * size + done, size, machine.floats)
+            block(number * size + done, size, EVERY)
         done += size * count
     if left:
-        block(f.constant(whole, I64), 1, left)
+        block(f.constant(whole, I64), 1, first_of(machine.floats, left))
     return f
 
 
@@ -128,23 +123,15 @@ def _woven(f: Function, rows: list[Value]) -> Value:
 
 
 @dataclass(frozen=True)
-class DenseWhole:
+class DenseWhole(Dense):
     """The same at once for all images of a batch, each thread a part of the outputs: for batches
     so small that adding up the threads' partial gradients would take longer.
 
     Attributes:
-        inputs, outputs: features.
         tile: bytes from one tile's memory to the next.
     """
 
-    inputs: int
-    outputs: int
     tile: int
-
-    @property
-    def macs(self) -> int:
-        """Multiply-adds for one image."""
-        return self.inputs * self.outputs
 
 
 def write_dense_whole(name: str, spec: DenseWhole, machine: Machine) -> Function:
@@ -158,12 +145,12 @@ def write_dense_whole(name: str, spec: DenseWhole, machine: Machine) -> Function
     whole, left = divmod(spec.inputs, machine.floats)
     tiles = (f.arg("n") + (lanes - 1)) // lanes
 
-    def block(first: Value, outs: int, start: Value, size: int, there: int) -> None:
+    def block(first: Value, outs: int, start: Value, size: int, there: Some) -> None:
         sums = Registers([f.constant(0.0)] * (outs * size))
         with f.loop(0, tiles, carry=sums) as tile, f.loop(0, lanes, carry=sums) as n:
             x = f.arg("x").at(tile * spec.tile + n * row + start * vector)
             dy = f.arg("dy").at(tile * spec.tile + first * machine.vector + n * 4)
-            xs = [f.load_first(x.at(v * vector), there) for v in range(size)]
+            xs = [f.load_there(x.at(v * vector), there) for v in range(size)]
             for o in range(outs):
                 d = f.spread(f.load(dy.at(o * machine.vector), F32))
                 for v in range(size):
@@ -171,7 +158,7 @@ def write_dense_whole(name: str, spec: DenseWhole, machine: Machine) -> Function
         for o in range(outs):
             g = f.arg("g").at((first + o) * (spec.inputs * 4) + start * vector)
             for v in range(size):
-                f.store_first(sums[o * size + v], g.at(v * vector), there)
+                f.store_there(sums[o * size + v], g.at(v * vector), there)
 
     ob, vb = best_block(spec.outputs, max(whole, 1), machine.accumulators)
     last = (f.arg("o1") - f.arg("o0")) // ob * ob + f.arg("o0")
@@ -180,8 +167,8 @@ def write_dense_whole(name: str, spec: DenseWhole, machine: Machine) -> Function
             before = 0
             for size, count in parts(whole, vb):
                 with f.loop(0, count) as b:
-                    block(first, outs, b * size + before, size, machine.floats)
+                    block(first, outs, b * size + before, size, EVERY)
                 before += size * count
             if left:
-                block(first, outs, f.constant(whole, I64), 1, left)
+                block(first, outs, f.constant(whole, I64), 1, first_of(machine.floats, left))
     return f

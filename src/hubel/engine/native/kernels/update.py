@@ -4,7 +4,20 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from hubel.engine.native.emit import F32, F64, I32, I64, PTR, Function, Registers, Value, vector
+from hubel.engine.native.emit import (
+    EVERY,
+    F32,
+    F64,
+    I32,
+    I64,
+    PTR,
+    Function,
+    Registers,
+    Some,
+    Value,
+    first_of,
+    vector,
+)
 from hubel.engine.native.machine import Machine
 
 
@@ -49,26 +62,26 @@ def _reduce_rows(f: Function, spec: Reduce, machine: Machine) -> None:
     norm = Registers([f.constant(0.0, wide)])
     whole = spec.row // machine.floats * machine.floats
 
-    def some(r: Value, k: Value, there: int) -> None:
+    def some(r: Value, k: Value, there: Some) -> None:
         at = f.arg("g").at((r * spec.row + k) * 4)
         if spec.kind == "ready":
-            value = f.load_first(at, there)
+            value = f.load_there(at, there)
         else:
             total = Registers([f.constant(0.0)])
             place = (r * spec.padded + k) * 4
             with f.loop(0, f.arg("threads"), carry=total) as t:
                 parts = f.arg("parts").at(t * f.arg("apart") + place)
-                total[0] = total[0] + f.load_first(parts, there)
+                total[0] = total[0] + f.load_there(parts, there)
             value = total[0]
-            f.store_first(value, at, there)
+            f.store_there(value, at, there)
         double = f.convert("fpext", value, wide)
         norm[0] = norm[0] + double * double
 
     with f.loop(f.arg("i0"), f.arg("i1"), carry=norm) as r:
         with f.loop(0, whole, machine.floats, norm) as k:
-            some(r, k, machine.floats)
+            some(r, k, EVERY)
         if whole < spec.row:
-            some(r, f.constant(whole, I64), spec.row - whole)
+            some(r, f.constant(whole, I64), first_of(machine.floats, spec.row - whole))
     total_norm = f.load(f.arg("norm"), F64, 8) + f.lane_sum(norm[0])
     f.store(total_norm, f.arg("norm"), 8)
 

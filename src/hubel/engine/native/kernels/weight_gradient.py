@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from hubel.engine.native.emit import F32, I32, I64, PTR, Function, Registers, Value, vector
 from hubel.engine.native.kernels.axis import Axis, Run, runs
 from hubel.engine.native.kernels.blocks import LATENCY, parts
-from hubel.engine.native.kernels.correlate import load_there, over_columns
+from hubel.engine.native.kernels.correlate import over_columns
 from hubel.engine.native.machine import Machine
 
 
@@ -194,13 +194,13 @@ class _Writer:
     ) -> None:
         f, spec, (reads,), (there,) = self.f, self.spec, run.reads, run.outputs
         multiply, kind = (f.dot2, vector(I32, f.lanes)) if spec.half else (f.fma, self.vec)
-        slopes = [load_there(f, dy.at(o * spec.y_plane), there, kind) for o in range(outs)]
+        slopes = [f.load_there(dy.at(o * spec.y_plane), there, kind) for o in range(outs)]
         for i in range(ins):
             for k, read in enumerate(reads):
                 if read is None:
                     continue
                 at = x.at(i * spec.x_plane + read.place * self.machine.vector)
-                value = load_there(f, at, read.there, kind)
+                value = f.load_there(at, read.there, kind)
                 for o, slope in enumerate(slopes):
                     slot = (o * ins + i) * len(reads) + k
                     sums[slot] = multiply(slope, value, sums[slot])
