@@ -292,7 +292,7 @@ def _train(
         if crew.leads:
             voice.tell(record)
     result = _finish(run, setting, state, choice, voice, began)
-    crew.part()
+    crew.meet()
     return result
 
 

@@ -32,7 +32,7 @@ def main(folder, verb="train"):
         "compact",
         out=Path(folder) / "runs",
         name="r",
-        epochs=25,
+        epochs=10,
         batch=16,
         ema=0.9,
         dropout=0.1,

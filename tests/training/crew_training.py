@@ -1,4 +1,4 @@
-"""Run by test_distribute.py, alone or under torchrun: one small training, weights to a file."""
+"""Run by test_distribute.py, alone or under torchrun: small trainings, their weights to files."""
 
 import sys
 from pathlib import Path
@@ -39,17 +39,23 @@ OPTIONS = {
 }
 
 
-def main(out, model):
+def train(out, model):
+    out.mkdir(exist_ok=True)
     options = OPTIONS.get(model)
     words = {"options": options, "masks": {"windows": 2}, "batch": 8} if options else {"batch": 32}
     words["dropout"] = 0.0 if model == "unet" else None
     result = api.train(
-        model, masks() if options else source(), out=Path(out) / "runs", name="r", epochs=3,
+        model, masks() if options else source(), out=out / "runs", name="r", epochs=3,
         tune="off", augment={}, schedule={"name": "constant"}, tell=say, **words,
     )  # fmt: skip
     if result.folder.name == "r":
-        save_file(result.model.state_dict(), Path(out) / "weights.safetensors")
+        save_file(result.model.state_dict(), out / "weights.safetensors")
         print("test", result.metrics["test"])
+
+
+def main(out, *models):
+    for model in models:
+        train(Path(out) / model, model)
 
 
 if __name__ == "__main__":

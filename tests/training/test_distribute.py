@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from crew_training import masks, source
+from crew_training import main, masks, source
 from safetensors.torch import load_file
 
 from hubel.assemble import reopen
@@ -21,37 +21,45 @@ from hubel.training.speed import Choice
 SCRIPT = Path(__file__).with_name("crew_training.py")
 
 
-def run(out, model, processes):
-    out.mkdir()
-    launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
-    command = [sys.executable, *(launcher if processes > 1 else []), str(SCRIPT), str(out), model]
+@pytest.fixture(scope="module")
+def crew(tmp_path_factory):
+    """The folder of four trainings by two processes, one after the other, and what was printed."""
+    out = tmp_path_factory.mktemp("two")
+    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    command = [sys.executable, *launcher, str(SCRIPT), str(out)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "HUBEL_CACHE": str(out / "cache")}
     done = subprocess.run(
-        command, env=environment, capture_output=True, text=True, timeout=240, check=False
-    )
+        [*command, "lenet5", "unet", "compact", "unet_padded"],
+        env=environment, capture_output=True, text=True, timeout=240, check=False,
+    )  # fmt: skip
     assert done.returncode == 0, done.stderr[-3000:]
-    return load_file(out / "weights.safetensors"), done.stdout
+    return out, done.stdout
 
 
-@pytest.mark.parametrize("model", ["lenet5", "unet"])
-def test_two_processes_train_what_one_trains(tmp_path, model):
-    """Neither has batch norm or dropout: averaged half-batches are the whole batch. Of the U-Net's
-    images some have a fifth of the labels of the others: each pixel weighs the same."""
-    one, alone = run(tmp_path / "one", model, 1)
-    two, crew = run(tmp_path / "two", model, 2)
-    for name, tensor in one.items():
-        torch.testing.assert_close(two[name], tensor, rtol=1e-3, atol=1e-5)
-    assert alone.count("said:") == crew.count("said:") > 0
-    assert alone.split("test")[-1].split(",")[0] == crew.split("test")[-1].split(",")[0]
-    assert [p.name for p in (tmp_path / "two" / "runs").iterdir()] == ["r"]
+def test_two_processes_train_what_one_trains(tmp_path, crew, capfd):
+    """Neither net has batch norm or dropout: averaged half-batches are the whole batch. Of the
+    U-Net's images some have a fifth of the labels of the others: each pixel weighs the same."""
+    two, together = crew
+    main(tmp_path, "lenet5", "unet")
+    alone = capfd.readouterr().out
+    for model in ("lenet5", "unet"):
+        theirs = load_file(two / model / "weights.safetensors")
+        for name, tensor in load_file(tmp_path / model / "weights.safetensors").items():
+            torch.testing.assert_close(theirs[name], tensor, rtol=1e-3, atol=1e-5)
+        assert [p.name for p in (two / model / "runs").iterdir()] == ["r"]
+    told = [[part.split(",")[0] for part in said.split("test")[1:]] for said in (alone, together)]
+    assert told[0] == told[1][:2]
+    assert together.count("test") == 4
+    assert 2 * alone.count("said:") == together.count("said:") > 0
 
 
 @pytest.mark.parametrize(("model", "data"), [("compact", source), ("unet_padded", masks)])
-def test_a_crew_with_batch_norm_judges_the_net_that_it_keeps(tmp_path, model, data):
+def test_a_crew_with_batch_norm_judges_the_net_that_it_keeps(crew, model, data):
     """Running statistics differ from process to process until they are spread."""
-    weights, _ = run(tmp_path / "two", model, 2)
+    folder = crew[0] / model
+    weights = load_file(folder / "weights.safetensors")
     assert all(torch.isfinite(t).all() for t in weights.values())
-    kept = load_run(tmp_path / "two" / "runs" / "r")
+    kept = load_run(folder / "runs" / "r")
     alone = Crew(0, 1, torch.device("cpu"))
     setting = reopen(kept.run, kept.run.config(), data(), alone, silent)
     for part, told in kept.run.results()["metrics"].items():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 from dataclasses import dataclass
 
@@ -60,11 +61,10 @@ class Crew:
         """Whether anyone's flag is up; all of the crew get the same answer."""
         return flag if self.world == 1 else bool(self.total(torch.tensor(float(flag))) > 0)
 
-    def part(self) -> None:
-        """Wait for the others, then leave; the crew is over."""
+    def meet(self) -> None:
+        """Wait for the others: what one of them wrote is there for all."""
         if self.world > 1:
             dist.barrier()
-            dist.destroy_process_group()
 
 
 def join(device: str = "auto") -> Crew:
@@ -78,6 +78,9 @@ def join(device: str = "auto") -> Crew:
         torch.cuda.set_device(chosen)
     if not dist.is_initialized():
         dist.init_process_group("nccl" if chosen.type == "cuda" else "gloo")
+        # Kept for the process's next training: a group that is left cannot be joined anew, for the
+        # launcher's store still has the addresses of the first.
+        atexit.register(dist.destroy_process_group)
     return Crew(dist.get_rank(), dist.get_world_size(), chosen)
 
 

@@ -275,7 +275,7 @@ OPTIONS = {
 }  # fmt: skip
 
 
-@settings(max_examples=50, **OPTIONS)
+@settings(max_examples=30, **OPTIONS)
 @given(nets())
 def test_random_nets(case):
     check(case)
