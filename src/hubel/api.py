@@ -27,8 +27,6 @@ from hubel.loaded import LoadedNet, LoadedRun, load_run
 from hubel.models.names import catalogue
 from hubel.probe.costs import costs
 from hubel.runs.drive import drive
-from hubel.runs.range_picture import draw_range
-from hubel.runs.report import write_report
 from hubel.runs.run import Config, Run
 from hubel.session import (
     Notice,
@@ -261,6 +259,8 @@ def tune_lr(
             tell(Stage("trying rates", min(len(seen), steps), steps))
     found = seen[-1]
     assert isinstance(found, Range)  # the walk ends with it
+    from hubel.runs.range_picture import draw_range  # noqa: PLC0415 (matplotlib: half a second)
+
     return Tuned(**vars(found), picture=draw_range(found, Path(out)))
 
 
@@ -322,6 +322,8 @@ def _finish(
     gather(setting, net, part, tally, said).save(run.folder)
     result = replace(result, seconds=time.perf_counter() - began)
     run.finish(state.best.weights, setting.card, {**result.to_json(), **_ending(state, plan)})
+    from hubel.runs.report.page import write_report  # noqa: PLC0415 (matplotlib: half a second)
+
     write_report(run.folder)
     return replace(result, seconds=time.perf_counter() - began)
 

@@ -22,8 +22,6 @@ from hubel.kinds.kind import Data
 from hubel.kinds.table import kind_of, task_of, usual_model
 from hubel.runs.drive import Interrupted
 from hubel.runs.group import Group, Kind, Member, is_group
-from hubel.runs.report import write_report
-from hubel.runs.report.group_page import write_group_report
 from hubel.session import Notice, Tell, choose_split, downloading, silent
 from hubel.tasks.interval import Interval, intervals
 from hubel.together import LoadedEnsemble, Scores, load_run
@@ -240,6 +238,8 @@ def _train(group: Group, member: Member, source: Source, tell: Tell) -> None:
     run = group.run(member)
     if run.finished:
         if not (run.folder / "report.html").exists():  # it was stopped between the two
+            from hubel.runs.report.page import write_report  # noqa: PLC0415 (matplotlib: half a second)
+
             write_report(run.folder)
     elif list(run.folder.glob("checkpoints/*.safetensors")):
         api.resume(run.folder, data=source, tell=tell)
@@ -269,6 +269,8 @@ def _finish(group: Group, source: Source, tell: Tell) -> Several:
         sum(record["seconds"] for record in records.values()),
     )
     group.finish(found.to_json())
+    from hubel.runs.report.group_page import write_group_report  # noqa: PLC0415 (matplotlib: half a second)
+
     write_group_report(group)
     return found
 

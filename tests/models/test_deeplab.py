@@ -3,6 +3,7 @@
 import pytest
 import torch
 import torch.nn.functional as F
+from evened import evened
 from torch import nn
 
 from hubel.errors import ModelError
@@ -135,20 +136,6 @@ def test_what_does_not_fit_is_said():
         blank(field="5x5")
     with pytest.raises(ModelError, match="unknown body 'vgg'"):
         blank(body="vgg")
-
-
-def evened(net):
-    """Without anything that chooses: pools are means, ReLUs and norms let through."""
-    for layer in net.modules():
-        if isinstance(layer, nn.MaxPool2d):
-            layer.forward = lambda x, p=layer: F.avg_pool2d(
-                x, p.kernel_size, p.stride, p.padding, p.ceil_mode
-            )
-        if isinstance(layer, nn.ReLU | nn.ReLU6):
-            layer.forward = lambda x: x
-        if isinstance(layer, nn.BatchNorm2d):
-            layer.eval()
-    return net
 
 
 @pytest.mark.parametrize("body", ["compact", "vgg11", "resnet18", "mobilenet_v2"])

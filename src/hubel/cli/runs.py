@@ -150,8 +150,8 @@ def predict(
 def report(run: RunPath) -> None:
     """Write the report of a run or a group again."""
     from hubel.runs.group import Group, is_group
-    from hubel.runs.report import write_report
     from hubel.runs.report.group_page import write_group_report
+    from hubel.runs.report.page import write_report
     from hubel.runs.run import Run
 
     if is_group(run):

@@ -15,11 +15,10 @@ import numpy as np
 import pytest
 
 from hubel.errors import RunError
-from hubel.runs.report import write_report
 from hubel.runs.report.evidence import Evidence, Features
 from hubel.runs.report.folder import read_run
 from hubel.runs.report.outlines import LABELS, MASKS
-from hubel.runs.report.page import HERE
+from hubel.runs.report.page import HERE, write_report
 from hubel.runs.report.sections import UNFINISHED, sections
 
 Make = Callable[..., Path]

@@ -83,13 +83,14 @@ def _loss(p: Planner, aim: Aim, value: int, labels: Argument) -> None:
     """The loss of the net's answer, or of an auxiliary head's."""
     main = value == p.graph.logits
     weight = 1.0 if main else aim.auxiliary
-    if weight and p.size(value) != p.size(p.graph.logits):
+    if not weight:
+        return
+    classes = p.size(value)
+    if classes != p.size(p.graph.logits):
         raise NotCovered("an auxiliary head with other classes")
-    if weight:
-        classes = p.size(value)
-        spec = CrossEntropy(classes, aim.smoothing, aim.shares, aim.backward, weight, judged=main)
-        buffer, _ = p.contribute(value)
-        p.call(spec, p.values[value], labels, Now("there"), Now("scale"), buffer, p.totals)
+    spec = CrossEntropy(classes, aim.smoothing, aim.shares, aim.backward, weight, judged=main)
+    buffer, _ = p.contribute(value)
+    p.call(spec, p.values[value], labels, Now("there"), Now("scale"), buffer, p.totals)
 
 
 # ---- places
