@@ -33,6 +33,10 @@ class BrokenImage(DataError):
     def __reduce__(self) -> tuple[type[BrokenImage], tuple[str, str]]:
         return type(self), (self.where, self.reason)  # crosses process borders intact
 
+    def bare(self) -> BrokenImage:
+        """The same to be kept: without the frames that it came through, and all that they hold."""
+        return type(self)(self.where, self.reason)
+
 
 class ModelError(HubelError):
     """A model that cannot be built, loaded or fed as asked."""

@@ -50,6 +50,7 @@ def test_rows_come_as_asked_without_the_broken(folder, make):
         np.testing.assert_array_equal(images.numpy(), expected)
     assert list(store.broken) == [7]
     assert "07.png" in str(store.broken[7])
+    assert store.broken[7].__traceback__ is None  # it would keep its frames alive, with all in them
 
 
 def test_progress_counts_every_image(folder):

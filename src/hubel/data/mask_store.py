@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from hubel.data.ahead import read_ahead
 from hubel.data.cores import cores
 from hubel.data.masks.record import MaskSource
 from hubel.data.preprocess import Preprocess
@@ -87,7 +88,7 @@ class MaskStore(Store):
                 _, height, width = self.source.size(row)
                 self._sizes[row] = self.preprocess.target(height, width)
             except BrokenImage as error:
-                self.broken[row] = error
+                self.broken[row] = error.bare()
                 self._sizes[row] = None
         return self._sizes[row]
 
@@ -143,13 +144,8 @@ class StreamMaskStore(MaskStore):
     ) -> None:
         super().__init__(source, preprocess, weigh)
         self._asked = _Asked()
-        self._loader: DataLoader[Pair | BrokenImage] = DataLoader(
-            _Pairs(source, preprocess, weigh),
-            batch_size=None,
-            sampler=self._asked,
-            collate_fn=_as_it_is,
-            num_workers=workers,
-            persistent_workers=workers > 0,
+        self._loader: DataLoader[Pair | BrokenImage] = read_ahead(
+            self, _Pairs(source, preprocess, weigh), workers, batch_size=None, sampler=self._asked
         )
 
     def pairs(self, rows: Sequence[int]) -> Iterator[Pair | None]:
@@ -185,17 +181,13 @@ class _Pairs(Dataset["Pair | BrokenImage"]):
         return self._read(row)
 
 
-def _as_it_is(found: Any) -> Any:
-    return found
-
-
 def _read(
     source: MaskSource, preprocess: Preprocess, weigh: Weigh | None, row: int
 ) -> Pair | BrokenImage:
     try:
         sample = source[row]
     except BrokenImage as error:
-        return error
+        return error.bare()
     mask = preprocess.mask(sample.target)
     weight = None if weigh is None else _tensor(weigh(mask))
     return Pair(row, _tensor(preprocess.image(sample.image)), _tensor(mask), weight)

@@ -10,7 +10,6 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from typing import Any
 
 import numpy as np
 import psutil
@@ -19,6 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from hubel.data.ahead import read_ahead
 from hubel.data.cores import cores
 from hubel.data.preprocess import Preprocess
 from hubel.data.record import ArraySource, Source
@@ -84,12 +84,11 @@ class StreamStore(Store):
     def __init__(self, source: Source, preprocess: Preprocess, workers: int) -> None:
         super().__init__(source, preprocess)
         self._order = _Order()
-        self._loader: DataLoader[_Fetched] = DataLoader(
+        self._loader: DataLoader[_Fetched] = read_ahead(
+            self,
             _Rows(source, preprocess),
+            workers,
             batch_sampler=self._order,
-            collate_fn=_as_it_is,
-            num_workers=workers,
-            persistent_workers=workers > 0,
             pin_memory=torch.cuda.is_available(),
         )
 
@@ -133,15 +132,11 @@ class _Rows(Dataset[_Fetched]):
         return torch.from_numpy(images), torch.tensor([row for row, _ in whole]).long(), broken
 
 
-def _as_it_is(fetched: Any) -> Any:
-    return fetched
-
-
 def _read(source: Source, preprocess: Preprocess, row: int) -> NDArray[np.uint8] | BrokenImage:
     try:
         return preprocess.image(source[row].image)
     except BrokenImage as error:
-        return error
+        return error.bare()
 
 
 def open_store(
