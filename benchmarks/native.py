@@ -9,10 +9,11 @@
   tensorflow      tf.function of the same (with oneDNN); where tensorflow is installed
   tinygrad        TinyJit of the same in NCHW; where tinygrad and clang are installed
 
-Random images and labels, the same for all; every contender trains its own copy. --threads runs all
-with so many threads. Beside times: the processor's own peak (multiply-adds on registers alone),
-each kernel's share of it, a picture of the roof, what compiling takes, new and kept, and the memory
-of a process of its own for each (its peak above what it had before the first step).
+Random images and labels, the same for all; every contender trains its own copy. --threads is told
+to hubel, PyTorch and TensorFlow; JAX and tinygrad take the cores that the process may use
+(taskset). Beside times: the processor's own peak (multiply-adds on registers alone), each kernel's
+share of it, a picture of the roof, what compiling takes, new and kept, and the memory of a process
+of its own for each (its peak above what it had before the first step).
 """
 
 from __future__ import annotations
@@ -162,11 +163,15 @@ def _timed(step: Callable[[], object], seconds: float = 0.15) -> Callable[[], fl
 
 
 def compiled(
-    net: nn.Module, images: Tensor, folder: Path | None = None, half: bool = False
+    net: nn.Module,
+    images: Tensor,
+    folder: Path | None = None,
+    half: bool = False,
+    machine: Machine | None = None,
 ) -> Step:
     """The native step of a net, its optimiser bound."""
     aim, update = Aim(loss=True, half=half), Update("nesterov", "l2")
-    step = compile_step(net, images, aim=aim, update=update, cache_folder=folder)
+    step = compile_step(net, images, aim=aim, update=update, machine=machine, cache_folder=folder)
     for name in step.parameters:
         step.bind(name, torch.zeros_like(step.tensors[name]))
     told = {"rate": RATE, "momentum": MOMENTUM, "decay": DECAY, "warm1": 1.0, "warm2": 1.0}
@@ -276,7 +281,8 @@ def _seconds(work: Callable[[], object]) -> float:
 def kernels(case: Case, peak: float) -> list[dict[str, Any]]:
     """Every kernel of the case that multiplies, alone on warm data: GFLOP/s and FLOP a byte."""
     machine = this_machine()
-    step = compiled(build(case), torch.zeros(2, case.channels, case.side, case.side))
+    images = torch.zeros(2, case.channels, case.side, case.side)
+    step = compiled(build(case), images, machine=machine)
     found: dict[Any, dict[str, Any]] = {}
     for phase in step.plan.phases:
         for call in phase.calls:
@@ -352,6 +358,7 @@ def weighed(who: str, case: str) -> float:
     """MiB that a contender's steps take, in a process of its own. The native step's machine code
     is there already, as it is from the second training on."""
     command = [sys.executable, __file__, "--one", who, case]
+    command += ["--threads", str(torch.get_num_threads())]
     runs = [subprocess.run(command, capture_output=True, text=True, check=True) for _ in range(2)]
     return float(runs[-1].stdout.splitlines()[-1])
 

@@ -180,7 +180,7 @@ def test_images_made_for_the_memory_benchmark_differ(load, tmp_path):
         assert (picture.size, picture.mode) == ((96, 96), "RGB")
 
 
-def test_the_native_step_races_and_is_held_against_the_roof(load):
+def test_the_native_step_races_and_is_held_against_the_roof(load, monkeypatch):
     native = load("native")
     case = native.CASES["lenet5, batch 4"]
     found = native.race(case, 1, ("native", "eager", "channels-last", "bf16"))
@@ -188,9 +188,15 @@ def test_the_native_step_races_and_is_held_against_the_roof(load):
     assert found["others_against_native"]["eager"]["median"] > 0
     assert found["gflop"] == pytest.approx(4 * 2 * flops_of_lenet() / 1e9, rel=1e-6)
     peak = native.fma_peak(native.this_machine())
+    specs, real = [], native._kernel
+    monkeypatch.setattr(
+        native, "_kernel", lambda spec, *rest: (specs.append(spec), real(spec, *rest))[1]
+    )
     kernels = native.kernels(case, peak)
     assert len(kernels) == 5
     assert all(0 < kernel["of_peak"] < 3 for kernel in kernels)
+    columns = {spec.x_column for spec in specs if isinstance(spec, native.Correlate)}
+    assert columns == {native.this_machine().vector}  # whole tiles, as large batches have them
 
 
 def flops_of_lenet():

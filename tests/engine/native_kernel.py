@@ -35,12 +35,20 @@ def _machines() -> list[Machine]:
 
 MACHINES = _machines()
 SMALL = fitting(MACHINES[0], 2, 1)  # tiles of two images, several columns to a vector
-every_machine = pytest.mark.parametrize("machine", MACHINES, ids=lambda m: f"{m.lanes}lanes")
-every_tile = pytest.mark.parametrize(
-    "machine",
-    [*MACHINES, SMALL],
-    ids=lambda m: f"{m.lanes}lanes{'' if m.wide == 1 else f'x{m.wide}'}",
-)
+# All that a thread may be given: whole tiles of each machine, and this one's of 8, 4 and 2 images.
+TILES = [*MACHINES, *(fitting(MACHINES[0], n, 1) for n in (8, 4)), SMALL]
+
+
+def every(machines: list[Machine]) -> pytest.MarkDecorator:
+    """A test for each of these."""
+    machines = list(dict.fromkeys(machines))
+    ids = [f"{m.lanes}x{m.wide}-{m.registers}" for m in machines]
+    return pytest.mark.parametrize("machine", machines, ids=ids)
+
+
+every_machine = every(MACHINES)
+every_tile = every(TILES)
+some_tiles = every([*MACHINES, SMALL])  # for whole steps, whose kernels have had every one
 
 
 def array(*shape: int, dtype: type = np.float32) -> np.ndarray:

@@ -293,16 +293,6 @@ def test_no_validation_part_judges_by_training_loss():
     assert state.best.score == pytest.approx(max(-e.train["loss"] for e in epochs))
 
 
-def test_a_validation_part_without_a_score_is_as_good_as_none(monkeypatch):
-    """Nothing of it can be read, or no pixel of it has a label."""
-    plan = plan_of()
-    monkeypatch.setattr(Classify, "scores", lambda task, tally: {"accuracy": math.nan})
-    state, records = trained(plan)
-    epochs = [r for r in records if isinstance(r, Epoch)]
-    assert state.best.score == pytest.approx(max(-e.train["loss"] for e in epochs))
-    assert state.best.weights.keys() == state.model.state_dict().keys()
-
-
 class Blind(Classify):
     """Can judge nothing, as where no pixel of the validation part has a label."""
 

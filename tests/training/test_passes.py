@@ -103,8 +103,8 @@ def test_two_processes_learn_as_one(tmp_path, monkeypatch, engine):
         env={**os.environ, "OMP_NUM_THREADS": "1"}, check=False, timeout=250,
     )  # fmt: skip
     assert both.returncode == 0, both.stderr[-2000:]
-    first, second = (
-        hubel.load_run(tmp_path / which / "r").model.state_dict() for which in ("one", "two")
-    )
+    runs = [hubel.load_run(tmp_path / which / "r") for which in ("one", "two")]
+    assert all(r.run.results()["choices"]["native"] == (engine == "native") for r in runs)
+    first, second = (r.model.state_dict() for r in runs)
     for name in first:
         assert torch.allclose(first[name], second[name], atol=2e-4), name

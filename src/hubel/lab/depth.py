@@ -11,6 +11,7 @@ The recipe is the paper's but for its length (64,000 steps there): SGD with mome
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -131,7 +132,7 @@ def depth(
         tell(Notice(f"training {number} of {len(todo)}: {name}, seed {seed}"))
         _train(name, data, out, seed, recipe, tell)
     found = _read(out, names, seeds, depths)
-    write_json(out / "depth.json", found.to_json())
+    write_json(out / "depth.json", found.to_json() | {"picture": found.picture.name})
     return found
 
 
@@ -218,6 +219,7 @@ def _style(name: str, names: Sequence[str]) -> dict[str, Any]:
 
 
 def _draw_curves(axes: Axes, curves: dict[str, list[list[float]]]) -> None:
+    ends: list[tuple[float, int, str, str]] = []
     for name, runs in curves.items():
         length = min(map(len, runs))
         style = _style(name, list(curves))
@@ -229,14 +231,22 @@ def _draw_curves(axes: Axes, curves: dict[str, list[list[float]]]) -> None:
             epochs, [min(r) for r in rows], [max(r) for r in rows], color=style["color"],
             alpha=0.12, linewidth=0,
         )  # fmt: skip
-        axes.annotate(
-            f" {name}", (length, middle[-1]), color=style["color"], va="center", fontsize=9
-        )
+        ends.append((middle[-1], length, name, style["color"]))
+    _name_ends(axes, ends)
     axes.set_xlabel("epoch")
     axes.set_ylabel("training error, % (while training, augmented)")
     axes.set_title("mean of the seeds; shaded: lowest to highest", fontsize=10)
     axes.margins(x=0.12)
     _plain(axes)
+
+
+def _name_ends(axes: Axes, ends: list[tuple[float, int, str, str]]) -> None:
+    """A name behind every curve (height, last epoch, name, colour), apart where they end close."""
+    low, high = axes.get_ylim()
+    last = -math.inf
+    for height, epoch, name, colour in sorted(ends):
+        last = max(height, last + (high - low) / 28)
+        axes.annotate(f" {name}", (epoch, last), color=colour, va="center", fontsize=9)
 
 
 def _draw_ends(axes: Axes, errors: dict[str, dict[str, list[float]]]) -> None:

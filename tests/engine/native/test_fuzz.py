@@ -12,13 +12,10 @@ import hypothesis.strategies as st
 import pytest
 import torch
 from hypothesis import HealthCheck, Phase, assume, given, settings
-from native_kernel import MACHINES, SMALL
+from native_kernel import TILES
 from native_nets import assert_agrees, batch, seeded
 from torch import nn
 
-from hubel.engine.native.machine import fitting
-
-TILES = [*MACHINES, SMALL, fitting(MACHINES[0], 4, 1)]
 CLOSE = 2e-6  # of a map's largest number
 MANY = int(os.environ.get("HUBEL_FUZZ_NETS", "1500"))
 ACTS = [

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from native_kernel import MACHINES, every_tile
+from native_kernel import MACHINES, some_tiles
 from native_nets import (
     assert_agrees,
     batch,
@@ -63,7 +63,7 @@ def test_a_step_made_for_few_says_when_it_is_small_for_many():
     assert many.machine == this_machine()
 
 
-@every_tile
+@some_tiles
 def test_without_an_update_the_weights_stay(machine):
     model, (images, labels) = seeded(lenet), small_images(20)
     before = copy.deepcopy(model.state_dict())
@@ -100,7 +100,7 @@ def test_more_memory_than_there_is_is_not_asked_for(monkeypatch):
         step.run(images, labels)
 
 
-@every_tile
+@some_tiles
 @pytest.mark.parametrize("make", [lenet, normed])
 def test_outputs_alone(make, machine):
     model, (images, _) = seeded(make).eval(), small_images(29)
@@ -163,7 +163,7 @@ def test_weights_may_change_in_place_and_move():
 # ---- the same again
 
 
-@every_tile
+@some_tiles
 @pytest.mark.parametrize("threads", [1, 2, 5])
 def test_the_same_step_twice_is_equal_to_the_bit(threads, machine):
     model, (images, labels) = seeded(normed), small_images(50)
@@ -202,7 +202,7 @@ class Dropped(nn.Module):
         return self.two(self.between(self.one(self.before(x.flatten(1)))))
 
 
-@every_tile
+@some_tiles
 def test_dropout_is_the_same_forward_and_back_and_follows_the_seed(machine):
     p, n = 0.4, 50
     images, labels = batch(n, 1, 6, 6, classes=36)
@@ -254,7 +254,7 @@ def test_out_of_training_nothing_is_dropped():
 # ---- updates
 
 
-@every_tile
+@some_tiles
 @pytest.mark.parametrize("make", [lenet, normed])
 def test_two_hundred_steps_end_where_pytorchs_do(make, machine):
     """A smooth net: nothing makes rounding grow faster than the steps themselves."""

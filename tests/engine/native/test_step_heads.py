@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from native_kernel import every_tile
+from native_kernel import some_tiles
 from native_nets import assert_agrees, reference, seeded, small_images
 from torch import nn
 
@@ -29,7 +29,7 @@ class Headed(nn.Module):
         return {"aux2": self.side(x), "logits": logits, "aux1": self.aux1(found).tanh()}
 
 
-@every_tile
+@some_tiles
 @pytest.mark.parametrize("shares", [False, True])
 def test_auxiliary_heads(machine, shares):
     model, (images, labels) = seeded(Headed), small_images(33)

@@ -3,7 +3,7 @@
 import pytest
 import torch
 import torch.nn.functional as F
-from native_kernel import array, every_machine, kernel, like, noise, to_tile, to_torch, worst
+from native_kernel import array, every_tile, kernel, like, noise, to_tile, to_torch, worst
 
 from hubel.engine.native.kernels.broadcast import BroadcastBack, over
 
@@ -19,7 +19,7 @@ SPREADS = [(5, 1, 1), (1, 7, 3), (1, 1, 1)]
 each_verb = pytest.mark.parametrize("verb", VERBS)
 
 
-@every_machine
+@every_tile
 @each_verb
 @pytest.mark.parametrize("spread", SPREADS, ids=str)
 def test_a_map_over_another(verb, spread, machine):
@@ -40,7 +40,7 @@ def test_a_map_over_another(verb, spread, machine):
     assert worst(again, 2 * to_tile(gate.grad)) < 2e-6
 
 
-@every_machine
+@every_tile
 @each_verb
 @pytest.mark.parametrize("numbers", [5, 1], ids=["one a channel", "one"])
 def test_a_parameter(verb, numbers, machine):
@@ -60,7 +60,7 @@ def test_a_parameter(verb, numbers, machine):
     assert worst(dw.sum(1), 2 * weight.grad) < 2e-6
 
 
-@every_machine
+@every_tile
 def test_prelu_at_zero_is_on_the_slope_s_side(machine):
     x, dy, w = array(1, 1, 1, machine.lanes), noise(1, 1, 1, machine.lanes), noise(1)
     spec, dx, dw = over("prelu", (1, 1, 1), (1, 1, 1), True), array(*x.shape), array(machine.lanes)

@@ -4,17 +4,14 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from native_kernel import MACHINES, SMALL, array, kernel, like, noise, worst
+from native_kernel import MACHINES, SMALL, array, every, kernel, like, noise, worst
 
 from hubel.engine.native.kernels.dense import row_floats
 from hubel.engine.native.kernels.dense_small import DenseRows, DenseRowsBack, DenseWhole
 from hubel.engine.native.machine import fitting
 
-TILES = [
-    SMALL, fitting(MACHINES[0], 4, 1), fitting(MACHINES[-1], 2, 1), replace(SMALL, wide=1),
-]  # fmt: skip
-every_tile = pytest.mark.parametrize(
-    "machine", dict.fromkeys(TILES), ids=lambda m: f"{m.lanes}x{m.wide}"
+few_images = every(
+    [SMALL, fitting(MACHINES[0], 4, 1), fitting(MACHINES[-1], 2, 1), replace(SMALL, wide=1)]
 )
 sizes = pytest.mark.parametrize(
     ("inputs", "outputs"), [(1, 1), (5, 3), (16, 10), (33, 7), (120, 26), (64, 13)]
@@ -29,7 +26,7 @@ def rows_of(machine, inputs, tiles=1):
     return x
 
 
-@every_tile
+@few_images
 @sizes
 @pytest.mark.parametrize(("bias", "relu"), [(False, False), (True, True)])
 def test_forward(inputs, outputs, bias, relu, machine):
@@ -40,7 +37,7 @@ def test_forward(inputs, outputs, bias, relu, machine):
     assert worst(y, np.maximum(exact, 0) if relu else exact) < 3e-6
 
 
-@every_tile
+@few_images
 @sizes
 @pytest.mark.parametrize("add", [False, True])
 def test_input_gradient(inputs, outputs, add, machine):
@@ -51,7 +48,7 @@ def test_input_gradient(inputs, outputs, add, machine):
     assert worst(dx, exact) < 3e-6
 
 
-@every_tile
+@few_images
 @sizes
 @pytest.mark.parametrize("tiles", [1, 3])
 def test_weight_gradient_of_all_images_by_two_threads(inputs, outputs, tiles, machine):
@@ -72,7 +69,7 @@ def test_weight_gradient_of_all_images_by_two_threads(inputs, outputs, tiles, ma
     assert worst(g, np.einsum("tol,tli->oi", dy, images)) < 3e-6
 
 
-@every_tile
+@few_images
 def test_not_finite_numbers_stay_so(machine):
     x, w = rows_of(machine, 9), like(np.ones((3, 9)))
     w[1, 8] = np.inf

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from native_kernel import array, every_machine, kernel, like, noise, to_tile, to_torch
+from native_kernel import array, every_tile, kernel, like, noise, to_tile, to_torch
 
 from hubel.engine.native.kernels.loss import CrossEntropy
 
@@ -25,7 +25,7 @@ def labels_of(machine, classes, n):
     return labels
 
 
-@every_machine
+@every_tile
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])
 @pytest.mark.parametrize("classes", [1, 2, 10, 37])
 def test_labels_full_and_unfilled_tiles(classes, smoothing, machine):
@@ -45,7 +45,7 @@ def test_labels_full_and_unfilled_tiles(classes, smoothing, machine):
         assert not dz[:, there:].any()
 
 
-@every_machine
+@every_tile
 def test_the_loss_of_an_auxiliary_head(machine):
     z, labels = like(noise(6, machine.lanes)), labels_of(machine, 6, machine.lanes)
     whole, _, slope = run(z, labels, machine.lanes, machine)
@@ -55,7 +55,7 @@ def test_the_loss_of_an_auxiliary_head(machine):
     np.testing.assert_allclose(dz, 0.3 * slope, atol=1e-8)
 
 
-@every_machine
+@every_tile
 @pytest.mark.parametrize("smoothing", [0.0, 0.2])
 def test_shares(smoothing, machine):
     classes, n = 7, machine.lanes - 1
@@ -72,7 +72,7 @@ def test_shares(smoothing, machine):
     np.testing.assert_allclose(dz[:, :n], to_tile(exact.grad), atol=1e-7)
 
 
-@every_machine
+@every_tile
 def test_shares_that_do_not_add_up_to_one(machine):
     z, n = noise(3, machine.lanes), machine.lanes
     shares = like(np.abs(noise(3, machine.lanes, seed=1)))
@@ -84,7 +84,7 @@ def test_shares_that_do_not_add_up_to_one(machine):
     np.testing.assert_allclose(dz, to_tile(exact.grad), atol=1e-6)
 
 
-@every_machine
+@every_tile
 def test_large_logits_neither_overflow_nor_vanish(machine):
     z = array(3, machine.lanes)
     z[:] = np.array([1e4, -1e4, 0.0])[:, None]
@@ -100,7 +100,7 @@ def test_large_logits_neither_overflow_nor_vanish(machine):
     np.testing.assert_array_equal(dz[:, 0], [1, -1, 0])
 
 
-@every_machine
+@every_tile
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
 def test_what_is_not_finite_shows_in_the_loss(bad, machine):
     z = noise(4, machine.lanes)
@@ -114,7 +114,7 @@ def test_what_is_not_finite_shows_in_the_loss(bad, machine):
     assert np.isfinite(dz).all()
 
 
-@every_machine
+@every_tile
 def test_equal_logits_count_as_the_first_class(machine):
     z = array(3, machine.lanes)
     labels = array(machine.lanes, dtype=np.int64)

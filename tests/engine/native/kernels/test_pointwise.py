@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from native_kernel import MACHINES, array, every_machine, kernel, like, noise, wide, worst
+from native_kernel import MACHINES, array, every_tile, kernel, like, noise, wide, worst
 
 from hubel.engine.native.kernels.pointwise import (
     Pointwise,
@@ -64,7 +64,7 @@ def every_line(program, maps, figures):
     return values
 
 
-@every_machine
+@every_tile
 @each_program
 @pytest.mark.parametrize("shape", [(3, 2, 4), (2, 5, 3), (4, 3, 5), (1, 1, 1)])
 def test_forward_and_back(program, shape, machine):
@@ -85,7 +85,8 @@ def test_forward_and_back(program, shape, machine):
     for r0, r1 in ((0, rows // 2), (rows // 2, rows)):
         kernel(spec, machine)(dy, 0, 0, *given, *outs, *sums, r0, r1)
     for out, line in zip(outs, lines, strict=True):
-        assert worst(out, values[line].grad) < 3e-6
+        # few numbers may all be what is left of larger ones
+        assert worst(out, values[line].grad) < (3e-6 if out.size > 4 else 1e-5)
     for line, ours, before in zip(spec.norms, sums, sums_before, strict=True):
         leaf = program[line][1]
         d = values[line].grad.numpy()
@@ -129,7 +130,7 @@ def kept(machine, *, p=0.3, layer=7, seed=1, first=0, size=256, tiles=1):
     return np.concatenate(found)
 
 
-@every_machine
+@every_tile
 @pytest.mark.parametrize("p", [0.1, 0.5, 0.9])
 def test_the_share_kept_and_what_it_is_multiplied_by(p, machine):
     y = kept(machine, p=p, size=1024, tiles=64 // machine.lanes)
@@ -142,7 +143,7 @@ def test_the_share_kept_and_what_it_is_multiplied_by(p, machine):
         assert abs(means - (1 - p)).max() < 5.5 * spread
 
 
-def test_chance_is_the_same_on_every_machine_and_however_the_batch_is_cut():
+def test_chance_is_the_same_on_every_tile_and_however_the_batch_is_cut():
     masks = [kept(m, tiles=32 // m.lanes) for m in MACHINES]
     for other in masks[1:]:
         np.testing.assert_array_equal(masks[0], other)
@@ -163,7 +164,7 @@ def test_seed_layer_and_image_each_change_the_mask():
     assert images.max() < 0.9  # no two images have one mask
 
 
-@every_machine
+@every_tile
 def test_the_way_back_drops_what_the_way_there_dropped(machine):
     x, dy = noise(2, 3, 4, machine.lanes), noise(2, 3, 4, machine.lanes, seed=1)
     x[np.abs(x) < 0.01] = 1.0
@@ -177,7 +178,7 @@ def test_the_way_back_drops_what_the_way_there_dropped(machine):
     assert 0 < (y == 0).mean() < 1
 
 
-@every_machine
+@every_tile
 def test_dropping_all_or_nothing(machine):
     assert not kept(machine, p=1.0).any()
     assert (kept(machine, p=0.0) == 1).all()

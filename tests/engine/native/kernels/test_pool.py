@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from native_kernel import array, every_machine, kernel, like, noise, to_tile, to_torch, worst
+from native_kernel import array, every_tile, kernel, like, noise, to_tile, to_torch, worst
 
 from hubel.engine.native.kernels.axis import Axis
 from hubel.engine.native.kernels.pool import Pool, PoolBack, Whole, WholeBack, covers_once
@@ -60,7 +60,7 @@ def assert_as_in_torch(call, spec, x, machine):
     assert worst(dx, to_tile(exact.grad)) < 1e-6
 
 
-@every_machine
+@every_tile
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES.keys())
 def test_max(case, machine):
     size, taps, stride, padding, dilation, ceil = case
@@ -72,7 +72,7 @@ def test_max(case, machine):
     )  # fmt: skip
 
 
-@every_machine
+@every_tile
 @pytest.mark.parametrize("padding_counts", [True, False])
 @pytest.mark.parametrize("name", MEANS)
 def test_mean(name, padding_counts, machine):
@@ -84,7 +84,7 @@ def test_mean(name, padding_counts, machine):
     )  # fmt: skip
 
 
-@every_machine
+@every_tile
 def test_nan_wins_and_negative_maps_keep_their_sign(machine):
     x = like(np.full((1, 4, 4, machine.lanes), -2.0))
     x[0, 1, 1, 0], x[0, 2, 3, 1] = np.nan, np.inf
@@ -101,7 +101,7 @@ def test_windows_that_tile_the_map_cover_it_once():
     assert once == {"halves", "one"}
 
 
-@every_machine
+@every_tile
 @pytest.mark.parametrize("kind", ["max", "mean"])
 @pytest.mark.parametrize(("channels", "size"), [(1, 1), (3, 7), (2, 12)])
 @pytest.mark.parametrize("add", [False, True])

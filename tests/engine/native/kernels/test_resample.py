@@ -3,7 +3,7 @@
 import pytest
 import torch
 import torch.nn.functional as F
-from native_kernel import array, every_machine, kernel, noise, to_tile, to_torch, worst
+from native_kernel import array, every_tile, kernel, noise, to_tile, to_torch, worst
 
 from hubel.engine.native.kernels.resample import UNROLLED, Resample, spans
 from hubel.engine.ops.resize import averages, cubic, linear, nearest
@@ -36,7 +36,7 @@ SIZES = [
 ]
 
 
-@every_machine
+@every_tile
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("sizes", SIZES, ids=str)
 def test_forward_and_back(kind, sizes, machine):

@@ -2,7 +2,7 @@
 
 import pytest
 import torch.nn.functional as F
-from native_kernel import array, every_machine, kernel, noise, to_tile, to_torch, worst
+from native_kernel import array, every_tile, kernel, noise, to_tile, to_torch, worst
 
 from hubel.engine.native.kernels.response import Response, ResponseBack, ResponseParts
 
@@ -18,7 +18,7 @@ CASES = [  # channels, size, alpha as PyTorch has it, beta, k
 ]
 
 
-@every_machine
+@every_tile
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_forward_and_back(case, machine):
     channels, size, alpha, beta, k = case
@@ -35,7 +35,7 @@ def test_forward_and_back(case, machine):
     assert worst(dx, to_tile(exact.grad)) < 2e-6
 
 
-@every_machine
+@every_tile
 def test_in_place_and_on_top(machine):
     """The first half over dy itself, the second added to another gradient: the same numbers."""
     spec = Response(6, 4, 5, 0.3, 0.75, 1.0)
