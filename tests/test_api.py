@@ -25,11 +25,6 @@ def stripes(count=120, classes=("plain", "striped"), seed=0):
     return ArraySource(images, targets, classes, name="stripes", origin="made here")
 
 
-@pytest.fixture(autouse=True)
-def own_cache(tmp_path, monkeypatch):
-    monkeypatch.setenv("HUBEL_CACHE", str(tmp_path / "cache"))
-
-
 @pytest.fixture
 def photos(tmp_path):
     """A folder of 2 classes x 40 colour PNGs of 20x24, and one file that is no image."""

@@ -9,21 +9,13 @@ from PIL import Image
 from torch import nn
 
 import hubel
-from hubel import api
 from hubel.data.record import ArraySource
 from hubel.errors import ModelError, OptionError, WeightsError
 from hubel.runs.run import Run
 from hubel.training.fit import Step
 
+pytestmark = pytest.mark.usefixtures("short_reports")
 QUICK = {"batch": 32, "tune": "off", "augment": {}}
-
-
-@pytest.fixture(scope="module", autouse=True)
-def short_reports():
-    """Drawing a report takes longer than these trainings; tests/runs/report/ looks at them."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(api, "write_report", lambda folder: (folder / "report.html").write_text("-"))
-        yield
 
 
 def part(classes, rows=slice(0, 250), names=None):

@@ -3,6 +3,7 @@
 import importlib
 import json
 import os
+import shutil
 import sys
 from pathlib import Path
 
@@ -197,6 +198,29 @@ def test_the_native_step_races_and_is_held_against_the_roof(load, monkeypatch):
     assert all(0 < kernel["of_peak"] < 3 for kernel in kernels)
     columns = {spec.x_column for spec in specs if isinstance(spec, native.Correlate)}
     assert columns == {native.this_machine().vector}  # whole tiles, as large batches have them
+
+
+@pytest.mark.parametrize("who", ["jax", "tensorflow", "tinygrad"])
+def test_other_frameworks_take_pytorchs_steps(load, who):
+    pytest.importorskip(who)
+    native = load("native")
+    if who == "tinygrad" and shutil.which("clang") is None:
+        pytest.skip("tinygrad compiles with clang, which is not here")
+    images, labels = torch.randn(8, 1, 28, 28), torch.randint(0, 10, (8,))
+    theirs, ours = (native.build(native.CASES["lenet5, batch 4"]) for _ in range(2))
+    theirs.load_state_dict(ours.state_dict())
+    step = native._WAYS[who](theirs, images, labels)  # tinygrad's takes three steps to be warm
+    optimiser = torch.optim.SGD(ours.parameters(), 0.01, 0.9, weight_decay=5e-4, nesterov=True)
+    losses = []
+    for _ in range(6):
+        loss = torch.nn.functional.cross_entropy(ours(images), labels)
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+        losses.append(float(loss.detach()))
+    before = 3 if who == "tinygrad" else 0
+    found = [float(step()) for _ in range(3)]
+    assert found == pytest.approx(losses[before : before + 3], rel=1e-3)
 
 
 def flops_of_lenet():

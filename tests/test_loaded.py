@@ -77,7 +77,7 @@ def labelling(tmp_path_factory):
     (folder / "tiny.py").write_text(TINY)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("HUBEL_CACHE", str(folder / "cache"))
-        patch.setattr(api, "write_report", lambda run: run / "report.html")
+        patch.setattr("hubel.runs.report.page.write_report", lambda run: run / "report.html")
         result = api.train(
             f"{folder / 'tiny.py'}:net", stripes(), task="segment", out=folder, name="r", epochs=1,
             batch=8, tune="off",

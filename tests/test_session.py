@@ -2,10 +2,10 @@
 
 import numpy as np
 import torch
+from made_sources import arrays, whole
 from torch import nn
 
 from hubel import session
-from hubel.data.record import ArraySource
 from hubel.data.split import Split
 from hubel.kinds.classify import choose_preprocess
 from hubel.runs.remember import recall, remember, signature
@@ -20,17 +20,6 @@ ALONE = Crew(0, 1, torch.device("cpu"))
 
 def plan_of(**words):
     return make_plan(source="s", model="m", batch=8, **words)
-
-
-def arrays(channels=1, height=20, width=24, count=40):
-    draw = np.random.default_rng(0)
-    images = draw.integers(0, 256, (count, channels, height, width), dtype=np.uint8)
-    return ArraySource(images, np.arange(count) % 2, ("a", "b"), name="s", origin="s")
-
-
-def whole(source):
-    rows = np.arange(len(source))
-    return Split(train=rows[:30], val=rows[30:35], test=rows[35:])
 
 
 def setting_of(**words):

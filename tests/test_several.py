@@ -18,6 +18,7 @@ from hubel.session import Notice
 from hubel.together import load_run
 from hubel.training.fit import Step
 
+pytestmark = pytest.mark.usefixtures("short_reports", "own_cache")
 QUICK = {"epochs": 2, "batch": 16, "tune": "off", "optimiser": {"name": "adam", "lr": 0.003}}
 
 
@@ -30,19 +31,6 @@ def stripes(count=120, parts=None):
     parts = None if parts is None else np.array(parts, dtype="U5")
     return ArraySource(images, targets, ("plain", "striped"), name="stripes", origin="made here",
                        parts=parts)  # fmt: skip
-
-
-@pytest.fixture(scope="module", autouse=True)
-def short_reports():
-    """Drawing a report takes longer than these trainings; tests/runs/report/ looks at them."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(api, "write_report", lambda folder: (folder / "report.html").write_text("-"))
-        yield
-
-
-@pytest.fixture(autouse=True)
-def own_cache(tmp_path, monkeypatch):
-    monkeypatch.setenv("HUBEL_CACHE", str(tmp_path / "cache"))
 
 
 def probabilities(run, source, rows):

@@ -14,6 +14,7 @@ from hubel.deploy.views import enlarged
 from hubel.errors import DataError, OptionError, RunError
 from hubel.together import LoadedEnsemble, ensemble, load_run, take_up
 
+pytestmark = pytest.mark.usefixtures("short_reports")
 QUICK = {"epochs": 1, "batch": 16, "tune": "off"}
 
 
@@ -25,14 +26,6 @@ def stripes(classes=("plain", "striped"), seed=0, count=80):
     if classes[0] == "striped":
         targets = 1 - targets
     return ArraySource(images, targets, classes, name="stripes", origin="made here")
-
-
-@pytest.fixture(scope="module", autouse=True)
-def short_reports():
-    """Drawing a report takes longer than these trainings; tests/runs/report/ looks at them."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(api, "write_report", lambda folder: (folder / "report.html").write_text("-"))
-        yield
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from hubel import api
 from hubel.cli import run
 
 TINY = """
@@ -41,7 +40,7 @@ def desk(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(desk)
         patch.setenv("HUBEL_CACHE", str(desk / "cache"))
-        patch.setattr(api, "write_report", lambda folder: (folder / "report.html").write_text("-"))
+        patch.setattr("hubel.runs.report.page.write_report", lambda folder: None)
         masks = ["train", "spots", "--task", "segment", "--model", "tiny.py:net", *QUICK]
         assert run([*masks, "--name", "one"]) == 0
         assert run([*masks, "--name", "two", "--seeds", "2"]) == 0

@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from hubel import api
 from hubel.cli import run
 from hubel.data.fetch import Remote
 from hubel.runs.run import Run
@@ -150,7 +149,7 @@ def trained(tmp_path_factory):
             Image.fromarray(pixels).save(path)
     words = ["--model", "resnet20", "--out", str(folder), "--name", "one", *QUICK]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(api, "write_report", lambda folder: None)
+        patch.setattr("hubel.runs.report.page.write_report", lambda folder: None)
         assert run(["train", str(folder / "plai"), *words]) == 0
         yield folder
 

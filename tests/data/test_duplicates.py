@@ -1,7 +1,6 @@
 """Exact and near copies: by definition, by brute force, on real photos and Fashion-MNIST."""
 
 import io
-import os
 from pathlib import Path
 
 import numpy as np
@@ -10,12 +9,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from PIL import Image, ImageEnhance
+from real_data import REAL
 
 from hubel.data.decode import decode
 from hubel.data.duplicates import LIMIT, exact_duplicates, near_duplicates, thumbnail
 from hubel.data.idx import read_idx_folder
 
-REAL = Path(os.environ.get("HUBEL_TEST_DATA", Path(__file__).parents[3] / "shared/data"))
 FASHION = Path("/usr/share/datasets/fashion-mnist")
 
 

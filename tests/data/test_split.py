@@ -6,18 +6,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from made_sources import source_of
 
 from hubel.data.record import PARTS, ArraySource
 from hubel.data.split import Split, make_split
 from hubel.errors import DataError
-
-
-def source_of(contents, targets, classes: int, parts=None) -> ArraySource:
-    """Images whose whole content is one number each: equal numbers, equal images."""
-    images = np.asarray(contents, np.uint64).reshape(-1, 1, 1, 1).view(np.uint8)
-    names = [f"class{k}" for k in range(classes)]
-    parts = None if parts is None else np.array(parts, dtype="U5")
-    return ArraySource(images, np.array(targets), names, name="made", origin="here", parts=parts)
 
 
 def distinct(targets, classes: int, parts=None) -> ArraySource:

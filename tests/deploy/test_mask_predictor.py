@@ -20,7 +20,6 @@ from hubel.models.tiles import Tiles
 from hubel.runs.weights import Card
 
 CPU = torch.device("cpu")
-DRAW = np.random.default_rng(4)
 BORDERS = (59.5, 159.5)  # of brightness: dark, middle, bright
 
 

@@ -47,6 +47,7 @@ def every(machines: list[Machine]) -> pytest.MarkDecorator:
 
 
 every_machine = every(MACHINES)
+wide_machines = every(MACHINES[:2])
 every_tile = every(TILES)
 some_tiles = every([*MACHINES, SMALL])  # for whole steps, whose kernels have had every one
 

@@ -191,3 +191,26 @@ def loss_in_a_new_process(folder) -> float:
         model, images, aim=Aim(loss=True), threads=3, machine=this_machine(), cache_folder=folder
     )
     return step.run(images, labels).loss
+
+
+class Wired(nn.Module):
+    """Modules by name, and how they are wired: forward(self, x)."""
+
+    def __init__(self, forward, **modules):
+        super().__init__()
+        for name, module in modules.items():
+            setattr(self, name, module)
+        self.wiring = forward
+
+    def forward(self, x):
+        return self.wiring(self, x)
+
+
+def conv(cin=3, cout=4, k=3, **options):
+    """A convolution that keeps the size unless told otherwise."""
+    return nn.Conv2d(cin, cout, k, **({"padding": k // 2} | options))
+
+
+def pooled(c=4):
+    """From a map to 5 logits."""
+    return nn.Sequential(nn.Tanh(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(c, 5))

@@ -3,12 +3,12 @@
 import numpy as np
 import pytest
 import torch
+from made_sources import arrays, whole
 from PIL import Image
 
 from hubel.data.files import FileSource
 from hubel.data.folder import read_folder
 from hubel.data.preprocess import Preprocess
-from hubel.data.record import ArraySource
 from hubel.data.split import Split
 from hubel.errors import DataError, ModelError, OptionError
 from hubel.kinds import classify
@@ -19,17 +19,6 @@ from hubel.training.plan import make_plan
 
 def plan_of(model="m", **words):
     return make_plan(source="s", model=model, batch=8, **words)
-
-
-def arrays(channels=1, height=20, width=24, count=40):
-    draw = np.random.default_rng(0)
-    images = draw.integers(0, 256, (count, channels, height, width), dtype=np.uint8)
-    return ArraySource(images, np.arange(count) % 2, ("a", "b"), name="s", origin="s")
-
-
-def whole(source):
-    rows = np.arange(len(source))
-    return Split(train=rows[:30], val=rows[30:35], test=rows[35:])
 
 
 def photos(folder, sizes, mode="RGB"):

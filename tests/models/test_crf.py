@@ -1,20 +1,18 @@
 """The fully connected CRF against mean field with every pair of pixels, in NumPy."""
 
 import math
-import os
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from real_data import REAL
 from scipy.ndimage import gaussian_filter, zoom
 from torch.autograd import gradcheck
 
 from hubel.errors import ModelError
 from hubel.models.crf import DEEPLAB, PYDENSECRF_SAMPLE, DenseCRF, Smoothness, features
 
-REAL = Path(os.environ.get("HUBEL_TEST_DATA", Path(__file__).parents[3] / "shared/data"))
 PHOTOS = REAL / "bsds500" / "images" / "test"
 NORMS = ("symmetric", "after", "before", "none")
 SETTINGS = [  # alpha, beta, gamma

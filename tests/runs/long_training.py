@@ -3,20 +3,11 @@
 import sys
 from pathlib import Path
 
-import numpy as np
+from made_sources import stripes
 
 from hubel import api
-from hubel.data.record import ArraySource
 from hubel.errors import HubelError
 from hubel.training.fit import Step
-
-
-def source():
-    draw = np.random.default_rng(0)
-    targets = np.arange(240) % 2
-    images = draw.integers(0, 120, (240, 1, 16, 16), dtype=np.uint8)
-    images[targets == 1, :, 4:8] += 100
-    return ArraySource(images, targets, ("plain", "striped"), name="stripes", origin="made here")
 
 
 def say(event):
@@ -25,7 +16,7 @@ def say(event):
 
 
 def main(folder, verb="train"):
-    words = {"data": source(), "tell": say}
+    words = {"data": stripes(), "tell": say}
     if verb == "resume":
         return api.resume(Path(folder) / "runs" / "r", **words)
     return api.train(

@@ -16,6 +16,7 @@ SCRIPT = Path(__file__).with_name("long_training.py")
 
 def launch(folder, *words):
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "HUBEL_CACHE": str(folder / "cache")}
+    environment["PYTHONPATH"] = os.pathsep.join(sys.path)  # what test files share
     command = [sys.executable, str(SCRIPT), str(folder), *words]
     return subprocess.Popen(
         command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True

@@ -4,25 +4,17 @@ import sys
 from pathlib import Path
 
 import numpy as np
+from made_sources import stripes
 from safetensors.torch import save_file
 
 from hubel import api
 from hubel.data.masks.open import open_masks
-from hubel.data.record import ArraySource
 from hubel.session import Notice
-
-
-def source():
-    draw = np.random.default_rng(0)
-    targets = np.arange(250) % 2
-    images = draw.integers(0, 120, (250, 1, 16, 16), dtype=np.uint8)
-    images[targets == 1, :, 4:8] += 100
-    return ArraySource(images, targets, ("plain", "striped"), name="stripes", origin="made here")
 
 
 def masks():
     """The stripes of the images, one image in two, as masks; of some images most is unlabelled."""
-    images = source().images[:40]
+    images = stripes(250).images[:40]
     labels = (images[:, 0] > 110).astype(np.uint8)
     labels[::3, :13] = 255
     return open_masks((images[:, 0], labels))
@@ -45,7 +37,7 @@ def train(out, model):
     words = {"options": options, "masks": {"windows": 2}, "batch": 8} if options else {"batch": 32}
     words["dropout"] = 0.0 if model == "unet" else None
     result = api.train(
-        model, masks() if options else source(), out=out / "runs", name="r", epochs=3,
+        model, masks() if options else stripes(250), out=out / "runs", name="r", epochs=3,
         tune="off", augment={}, schedule={"name": "constant"}, tell=say, **words,
     )  # fmt: skip
     if result.folder.name == "r":

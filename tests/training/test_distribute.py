@@ -28,6 +28,7 @@ def crew(tmp_path_factory):
     launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
     command = [sys.executable, *launcher, str(SCRIPT), str(out)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "HUBEL_CACHE": str(out / "cache")}
+    environment["PYTHONPATH"] = os.pathsep.join(sys.path)  # what test files share
     done = subprocess.run(
         [*command, "lenet5", "unet", "compact", "unet_padded"],
         env=environment, capture_output=True, text=True, timeout=240, check=False,

@@ -72,10 +72,11 @@ Freeze = Annotated[
 ]
 HeadEpochs = Annotated[
     int | None,
-    _text(help="First epochs, in which only the head learns. Default: 1 with --weights."),
+    _text(help="First epochs, of the head alone. Default: 1 with --weights, but 0 to segment."),
 ]
 BodyRate = Annotated[
-    float | None, _text(help="The body's share of --lr. Default: 0.1 with --weights, else 1.")
+    float | None,
+    _text(help="The body's share of --lr. Default with --weights: 0.1, to segment 0.2; else 1."),
 ]
 Task = Annotated[
     str | None,
@@ -121,7 +122,7 @@ Fit = Annotated[
     str | None,
     _text(
         help="stretch, crop or pad to that size; same: keep the scale, and segment windows of "
-        "that size. Default: stretch."
+        "that size. Default: stretch; to segment, same."
     ),
 ]
 Val = Annotated[float | None, _text(help="Share set apart for validation. Default: 0.1.")]

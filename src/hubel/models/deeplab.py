@@ -9,12 +9,13 @@ stride; conv5 looks twice as far apart instead (rate 2); fc6 as a convolution wi
     4x4    4x4, rate 8, 4096 maps    65,140,565
     small  4x4, rate 4, 4096 maps    as many: the paper's first net, which sees less
 
-The scores stand at every eighth pixel. In training they are the answer, and the loss reads the
-labels there; in use they are enlarged eight times, bilinearly. The places of the last map lie at
-pixels 0, 8, 16, ... of what the net is given; so an image gets a border of 4 (of zeros) at the top
-and the left, which puts them into the middles of blocks of 8x8, and as much below and at the right
-as makes 8 n + 1 pixels, as the authors' release has it. Pools of 2x2 in other bodies, whose places
-lie between pixels, become 3x3 as well. The paper's CRF is not part of the net.
+The scores stand at every eighth pixel. In training they are the answer (where 8 does not divide a
+side, read at the middles of equal blocks), and the loss reads the labels there; in use they are
+enlarged eight times, bilinearly. The places of the last map lie at pixels 0, 8, 16, ... of what
+the net is given; so an image gets a border of 4 (of zeros) at the top and the left, which puts
+them into the middles of blocks of 8x8, and as much below and at the right as makes 8 n + 1 pixels,
+as the authors' release has it. Pools of 2x2 in other bodies, whose places lie between pixels,
+become 3x3 as well. The paper's CRF is not part of the net.
 """
 
 from __future__ import annotations

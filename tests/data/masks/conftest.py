@@ -1,13 +1,11 @@
 """Small trees of images and masks, and where the real ones are."""
 
-import os
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
-
-REAL = Path(os.environ.get("HUBEL_TEST_DATA", Path(__file__).parents[4] / "shared/data"))
+from real_data import REAL
 
 
 def save(path: Path, pixels, palette=None) -> Path:

@@ -5,16 +5,8 @@ import itertools
 import pytest
 import torch
 from native_kernel import MACHINES, every_machine
-from native_nets import assert_agrees, batch, seeded
+from native_nets import assert_agrees, batch, conv, pooled, seeded
 from torch import nn
-
-
-def conv(cin=3, cout=4, k=3, **options):
-    return nn.Conv2d(cin, cout, k, **({"padding": k // 2} | options))
-
-
-def pooled(c=4):
-    return nn.Sequential(nn.Tanh(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(c, 5))
 
 
 def dense():

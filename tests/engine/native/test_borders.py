@@ -3,7 +3,7 @@
 import pytest
 import torch
 import torch.nn.functional as F
-from native_kernel import MACHINES
+from native_kernel import wide_machines
 from native_nets import assert_agrees, batch, seeded
 from torch import nn
 
@@ -11,7 +11,6 @@ from hubel.engine.native.join import joined
 from hubel.engine.native.read import read_graph
 
 SHAPE = (2, 9, 11)
-wide_machines = pytest.mark.parametrize("machine", MACHINES[:2], ids=lambda m: f"{m.lanes}lanes")
 
 
 class Bordered(nn.Module):

@@ -2,6 +2,7 @@
 
 import torch
 import torch.nn.functional as F
+from native_nets import Wired
 from torch import nn
 
 from hubel.engine.native.join import joined
@@ -26,17 +27,6 @@ ENDING = [("whole", False, False), ("linear", False, False)]
 
 def net(*layers):
     return nn.Sequential(*layers, *END)
-
-
-class Wired(nn.Module):
-    def __init__(self, forward, **modules):
-        super().__init__()
-        for name, module in modules.items():
-            setattr(self, name, module)
-        self.wiring = forward
-
-    def forward(self, x):
-        return self.wiring(self, x)
 
 
 def conv(cin=3, cout=4):

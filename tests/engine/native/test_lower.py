@@ -9,36 +9,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 from native_kernel import MACHINES
-from native_nets import assert_agrees, batch, seeded
+from native_nets import Wired, assert_agrees, batch, conv, pooled, seeded
 from torch import nn
-
-
-class Wired(nn.Module):
-    """Modules by name, and how the images go through them."""
-
-    def __init__(self, forward, **modules):
-        super().__init__()
-        for name, module in modules.items():
-            setattr(self, name, module)
-        self.wiring = forward
-
-    def forward(self, x):
-        return self.wiring(self, x)
-
-
-def conv(cin=3, cout=4, k=3, **options):
-    return nn.Conv2d(cin, cout, k, **({"padding": k // 2} | options))
-
-
-def chain(*layers, features=None):
-    """Layers, then, with `features`, flatten and a linear layer."""
-    ending = [] if features is None else [nn.Flatten(), nn.Linear(features, 5)]
-    return lambda: nn.Sequential(*layers, *ending)
-
-
-def pooled(c=4):
-    """From a map to 5 logits."""
-    return nn.Sequential(nn.Tanh(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(c, 5))
 
 
 def wired(forward, **modules):

@@ -2,23 +2,13 @@
 
 import pytest
 import torch
+from native_nets import Wired
 from torch import nn
 
 from hubel.engine.native.graph import NotCovered
 from hubel.engine.native.plan import Aim
 from hubel.engine.native.read import read_graph
 from hubel.engine.native.step import compile_step
-
-
-class Wired(nn.Module):
-    def __init__(self, forward, **modules):
-        super().__init__()
-        for name, module in modules.items():
-            setattr(self, name, module)
-        self.wiring = forward
-
-    def forward(self, x):
-        return self.wiring(self, x)
 
 
 def graph(model, *shape):

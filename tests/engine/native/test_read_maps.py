@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
-from native_kernel import MACHINES
+from native_kernel import wide_machines
 from native_nets import assert_agrees, batch, seeded
 from torch import nn
 
@@ -15,7 +15,6 @@ from hubel.engine.native.read import read_graph
 from hubel.engine.native.step import compile_step
 
 SHAPE, MAPS = (2, 9, 7), 6
-wide_machines = pytest.mark.parametrize("machine", MACHINES[:2], ids=lambda m: f"{m.lanes}lanes")
 
 
 class Around(nn.Module):

@@ -1,20 +1,17 @@
 """U-Net's weight map: by hand, by brute force, on real cells."""
 
-import os
 import time
-from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
+from real_data import REAL
 from scipy.spatial.distance import cdist
 from skimage.measure import label
 
 from hubel.data.masks.record import IGNORE
 from hubel.errors import OptionError
 from hubel.tasks.segmentation.border import border_weights
-
-REAL = Path(os.environ.get("HUBEL_TEST_DATA", Path(__file__).parents[4] / "shared/data"))
 
 
 def by_brute_force(mask, objects, w0, sigma):
