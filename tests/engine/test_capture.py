@@ -1,5 +1,7 @@
 """Functions with a backward of their own, and those that torch writes in Python."""
 
+import threading
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -12,6 +14,8 @@ from against import (
     noise,
 )  # fmt: skip
 from torch import nn
+
+from hubel.engine.tape import Tape
 
 
 class Reversed(torch.autograd.Function):
@@ -98,3 +102,34 @@ def test_only_one_output_of_a_function_is_used(kernels, guard):
     _, _, ours = gradients_of(call, None, inputs, kernels=kernels, guard=guard)
     _, theirs, _ = autograds_of(call, None, inputs)
     assert_same(ours, theirs)
+
+
+def test_what_other_threads_run_meanwhile_is_not_ours():
+    """torch's hooks see modules of every thread, and its switches are the process's."""
+    torch.backends.mha.set_fastpath_enabled(True)
+    nets = [nn.Sequential(nn.Linear(3, 3), nn.Tanh(), nn.Linear(3, 2)) for _ in range(4)]
+    paths, started = {}, threading.Barrier(5, timeout=60)
+
+    def record(place):
+        started.wait()
+        for _ in range(40):
+            with Tape(nets[place]) as tape:
+                nets[place](torch.ones(2, 3))
+            paths.setdefault(place, []).append([record.path for record in tape.records])
+
+    threads = [threading.Thread(target=record, args=(place,)) for place in range(4)]
+    for thread in threads:
+        thread.start()
+    started.wait()
+    while any(thread.is_alive() for thread in threads):
+        nn.Sequential(nn.Linear(3, 3))(torch.ones(2, 3))
+    expected = [record.path for record in _records(nets[0])]
+    assert set(expected) == {"0", "1", "2"}
+    assert all(paths[place] == [expected] * 40 for place in range(4))
+    assert torch.backends.mha.get_fastpath_enabled()
+
+
+def _records(net):
+    with Tape(net) as tape:
+        net(torch.ones(2, 3))
+    return tape.records

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from crew_training import main, masks, source
+from crew_training import main, masks
+from made_sources import stripes
 from safetensors.torch import load_file
 
 from hubel.assemble import reopen
@@ -55,7 +56,9 @@ def test_two_processes_train_what_one_trains(tmp_path, crew, capfd):
         assert one[place + 1].split(",")[0] == two[place + 1].split(",")[0]
 
 
-@pytest.mark.parametrize(("model", "data"), [("compact", source), ("unet_padded", masks)])
+@pytest.mark.parametrize(
+    ("model", "data"), [("compact", lambda: stripes(250)), ("unet_padded", masks)]
+)
 def test_a_crew_with_batch_norm_judges_the_net_that_it_keeps(crew, model, data):
     """Running statistics differ from process to process until they are spread."""
     folder = crew[0] / model

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import FrameType, FunctionType
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
+from torch.nn.modules import module as hooks
 from torch.overrides import TorchFunctionMode
 
 from hubel.engine.borrow import Borrowed, Call
@@ -70,11 +71,62 @@ def caller() -> str | None:
     return None
 
 
+def follow_modules(path: list[str], names: Mapping[int, str]) -> Callable[[], None]:
+    """Keep at the end of `path` the name of the module that runs, its class where it has none.
+
+    torch's hooks are everyone's: modules that other threads run pass by.
+    """
+    mine = threading.get_ident()
+
+    def enter(module: nn.Module, args: Any) -> None:
+        if threading.get_ident() == mine:
+            path.append(names.get(id(module), type(module).__name__))
+
+    def leave(module: nn.Module, args: Any, out: Any) -> None:
+        if threading.get_ident() == mine:
+            path.pop()
+
+    handles = [
+        hooks.register_module_forward_pre_hook(enter),
+        hooks.register_module_forward_hook(leave, always_call=True),
+    ]
+
+    def remove() -> None:
+        for handle in handles:
+            handle.remove()
+
+    return remove
+
+
+class _FusedAttention:
+    """A switch of the whole process: off while anyone wants it off, then as it was before."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._off, self._before = 0, True
+
+    def off(self) -> None:
+        with self._lock:
+            if not self._off:
+                self._before = torch.backends.mha.get_fastpath_enabled()
+                torch.backends.mha.set_fastpath_enabled(False)
+            self._off += 1
+
+    def back(self) -> None:
+        with self._lock:
+            self._off -= 1
+            if not self._off:
+                torch.backends.mha.set_fastpath_enabled(self._before)
+
+
+_FUSED = _FusedAttention()
+
+
 def no_fused_attention() -> Callable[[], None]:
-    """Keep nn.MultiheadAttention from its one-kernel path, which shows no operators."""
-    was = torch.backends.mha.get_fastpath_enabled()
-    torch.backends.mha.set_fastpath_enabled(False)
-    return lambda: torch.backends.mha.set_fastpath_enabled(was)
+    """Keep nn.MultiheadAttention from its one-kernel path, which shows no operators; what is given
+    back undoes it."""
+    _FUSED.off()
+    return _FUSED.back
 
 
 _TAPES: list[tuple[int, Tape]] = []  # those that watch functions, each with its thread

@@ -20,12 +20,17 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules import module as hooks
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from hubel.engine.aten import RESHAPING, as_it_comes, named_arguments, pure_twin, written_arguments
 from hubel.engine.borrow import FLAT, Borrowed, Call, Flat
-from hubel.engine.capture import PythonFunctions, caller, no_fused_attention, watch_functions
+from hubel.engine.capture import (
+    PythonFunctions,
+    caller,
+    follow_modules,
+    no_fused_attention,
+    watch_functions,
+)
 from hubel.engine.ops import SPELLINGS
 from hubel.engine.ops.base import SINGLE, Op, Shapes
 from hubel.engine.ops.memory import Overwritten
@@ -98,7 +103,7 @@ class Tape:
             enter(torch.inference_mode())
         enter(torch.enable_grad())  # so that a `no_grad` inside the model can be told
         self._outer.callback(no_fused_attention())
-        self._outer.callback(self._follow_modules())
+        self._outer.callback(follow_modules(self._path, self._modules))
         self._outer.callback(watch_functions(self))
         enter(PythonFunctions(self))
         enter(self._recorder)
@@ -357,26 +362,6 @@ class Tape:
                     storage = t.untyped_storage()
                     sizes[storage._cdata] = storage.nbytes()
         return sum(sizes.values())
-
-    # ---- module paths
-
-    def _follow_modules(self) -> Callable[[], None]:
-        def enter(module: nn.Module, args: Any) -> None:
-            self._path.append(self._modules.get(id(module), type(module).__name__))
-
-        def leave(module: nn.Module, args: Any, out: Any) -> None:
-            self._path.pop()
-
-        handles = [
-            hooks.register_module_forward_pre_hook(enter),
-            hooks.register_module_forward_hook(leave, always_call=True),
-        ]
-
-        def remove() -> None:
-            for handle in handles:
-                handle.remove()
-
-        return remove
 
 
 class _Recorder(TorchDispatchMode):

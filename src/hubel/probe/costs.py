@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from hubel.engine.capture import no_fused_attention
 from hubel.models.watch import is_leaf, tensors, untouched, watch
 from hubel.probe.fields import Field, Fields, fields
 from hubel.probe.macs import macs
@@ -161,13 +162,10 @@ def _count(model: nn.Module, images: Tensor) -> dict[str, _Seen]:
 @contextmanager
 def _open_attention() -> Iterator[None]:
     """Inside, attention runs as matrix products; its fused kernels cannot be counted."""
-    fast = torch.backends.mha.get_fastpath_enabled()
-    torch.backends.mha.set_fastpath_enabled(False)
-    try:
-        with sdpa_kernel(SDPBackend.MATH):
-            yield
-    finally:
-        torch.backends.mha.set_fastpath_enabled(fast)
+    with ExitStack() as outer:
+        outer.callback(no_fused_attention())
+        outer.enter_context(sdpa_kernel(SDPBackend.MATH))
+        yield
 
 
 def _rows(

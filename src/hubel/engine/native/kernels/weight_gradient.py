@@ -62,7 +62,8 @@ def block_of(spec: WeightGradient, machine: Machine) -> tuple[int, int]:
             cost = 0.0
             for p, n in parts(spec.cout, o):
                 for q, m in parts(spec.cin, i):
-                    cost += n * m * max(p * q * taps, p + q * taps, 2.0 * LATENCY)
+                    sums, loads = p * q * taps, p + q * taps
+                    cost += n * m * (max(sums, loads, 2.0 * LATENCY) + loads / 4)
             if cost < least:
                 best, least = (o, i), cost
     return best
