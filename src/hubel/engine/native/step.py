@@ -85,6 +85,7 @@ class Step:
             p.name: torch.tensor(p.order, dtype=torch.int32) for p in self.plan.parts if p.order
         }
         self._weights = [(self.tensors[name], at) for name, at in self.board.weights.items()]
+        self._macs = self.plan.macs  # asked for every step, and long to count
         self._memory = _Memory(0)
         self._mine = _Memory(self.threads * self.plan.thread_bytes)
         self._shared = _Memory(self.plan.shared_bytes)
@@ -109,7 +110,7 @@ class Step:
         """Whether its tiles are as large as those of a step compiled for n images."""
         if n <= self.number:
             return True
-        at_work = _at_work(self.threads, self.alone_below, n * self.plan.macs)
+        at_work = _at_work(self.threads, self.alone_below, n * self._macs)
         return self.machine.lanes >= fitting(this_machine(), n, at_work).lanes
 
     def run(
@@ -149,7 +150,7 @@ class Step:
         images = images.contiguous()
         logits = torch.empty(n, self.plan.classes)
         tiles = self._grow(n)
-        at_work = _at_work(self.threads, self.alone_below, n * self.plan.macs)
+        at_work = _at_work(self.threads, self.alone_below, n * self._macs)
         threads = max(1, min(at_work, tiles))
         board, at = self._board, self._at
         board[at["n"]], board[at["images"]] = n, images.data_ptr()
