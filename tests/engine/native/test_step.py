@@ -24,7 +24,7 @@ from torch import nn
 from hubel.engine.native.graph import NotCovered
 from hubel.engine.native.kernels.update import FIGURES, Update
 from hubel.engine.native.machine import this_machine
-from hubel.engine.native.plan import Aim
+from hubel.engine.native.plan import Aim, Plan
 from hubel.engine.native.step import compile_step
 from hubel.engine.native.workers import Workers
 from hubel.errors import ModelError
@@ -50,6 +50,15 @@ def test_left_to_itself_one_thread_works_where_there_is_little_to_do(monkeypatch
         step.run(few, some)
         step.run(many, more)
     assert used == [1, 2, 2, 2, 2, 3]
+
+
+def test_what_the_plan_works_out_is_not_asked_for_at_every_step(monkeypatch):
+    """It takes as long as a small step."""
+    model, (images, labels) = seeded(lenet), small_images(4)
+    step = compile_step(model, images, aim=Aim(loss=True))
+    for name in ("macs", "reused"):
+        monkeypatch.setattr(Plan, name, property(lambda plan: pytest.fail("worked out again")))
+    step.run(images, labels)
 
 
 def test_a_step_made_for_few_says_when_it_is_small_for_many():

@@ -85,7 +85,7 @@ class Step:
             p.name: torch.tensor(p.order, dtype=torch.int32) for p in self.plan.parts if p.order
         }
         self._weights = [(self.tensors[name], at) for name, at in self.board.weights.items()]
-        self._macs = self.plan.macs  # asked for every step, and long to count
+        self._macs, self._reused = self.plan.macs, self.plan.reused  # long to tell, asked each run
         self._memory = _Memory(0)
         self._mine = _Memory(self.threads * self.plan.thread_bytes)
         self._shared = _Memory(self.plan.shared_bytes)
@@ -203,7 +203,7 @@ class Step:
     def _grow(self, n: int) -> int:
         """Room for n images; how many tiles they are."""
         all_tiles = -(-n // self.machine.lanes)
-        tiles = self.threads * self.plan.tiles if self.plan.reused else all_tiles
+        tiles = self.threads * self.plan.tiles if self._reused else all_tiles
         if self._memory.size < tiles * self.plan.tile_bytes:
             self._memory = _Memory(tiles * self.plan.tile_bytes)
             self._set("tiles", self._memory.address)
