@@ -36,6 +36,7 @@ def train(out, model):
     options = OPTIONS.get(model)
     words = {"options": options, "masks": {"windows": 2}, "batch": 8} if options else {"batch": 32}
     words["dropout"] = 0.0 if model == "unet" else None
+    words["engine"] = "explicit" if model == "mlp" else "auto"
     result = api.train(
         model, masks() if options else stripes(250), out=out / "runs", name="r", epochs=3,
         tune="off", augment={}, schedule={"name": "constant"}, tell=say, **words,

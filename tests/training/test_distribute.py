@@ -24,14 +24,14 @@ SCRIPT = Path(__file__).with_name("crew_training.py")
 
 @pytest.fixture(scope="module")
 def crew(tmp_path_factory):
-    """The folder of four trainings by two processes, one after the other, and what was printed."""
+    """The folder of five trainings by two processes, one after the other, and what was printed."""
     out = tmp_path_factory.mktemp("two")
     launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
     command = [sys.executable, *launcher, str(SCRIPT), str(out)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "HUBEL_CACHE": str(out / "cache")}
     environment["PYTHONPATH"] = os.pathsep.join(sys.path)  # what test files share
     done = subprocess.run(
-        [*command, "lenet5", "unet", "compact", "unet_padded"],
+        [*command, "lenet5", "unet", "mlp", "compact", "unet_padded"],
         env=environment, capture_output=True, text=True, timeout=240, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-3000:]
@@ -39,19 +39,20 @@ def crew(tmp_path_factory):
 
 
 def test_two_processes_train_what_one_trains(tmp_path, crew, capfd):
-    """Neither net has batch norm or dropout: averaged half-batches are the whole batch. Of the
-    U-Net's images some have a fifth of the labels of the others: each pixel weighs the same."""
+    """No net has batch norm or dropout: averaged half-batches are the whole batch. Of the U-Net's
+    images some have a fifth of the labels of the others: each pixel weighs the same. The last goes
+    by the explicit engine."""
     two, together = crew
-    main(tmp_path, "lenet5", "unet")
+    main(tmp_path, "lenet5", "unet", "mlp")
     alone = capfd.readouterr().out
-    for model in ("lenet5", "unet"):
+    for model in ("lenet5", "unet", "mlp"):
         theirs = load_file(two / model / "weights.safetensors")
         for name, tensor in load_file(tmp_path / model / "weights.safetensors").items():
             torch.testing.assert_close(theirs[name], tensor, rtol=1e-3, atol=1e-5)
         assert [p.name for p in (two / model / "runs").iterdir()] == ["r"]
     one, two = (printed.split("test") for printed in (alone, together))
-    assert (len(one), len(two)) == (3, 5)  # what is said while a net trains, then its scores
-    for place in (0, 1):
+    assert (len(one), len(two)) == (4, 6)  # what is said while a net trains, then its scores
+    for place in (0, 1, 2):
         assert one[place].count("said:") == two[place].count("said:") > 0
         assert one[place + 1].split(",")[0] == two[place + 1].split(",")[0]
 
