@@ -14,6 +14,7 @@ from hubel.errors import DataError, HubelError, ModelError, OptionError, RunErro
 from hubel.session import Notice
 from hubel.training.fit import Epoch, Step
 
+pytestmark = pytest.mark.usefixtures("own_cache")
 QUICK = {"epochs": 2, "batch": 16, "tune": "off"}
 
 

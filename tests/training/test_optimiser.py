@@ -1,5 +1,8 @@
 """Optimisers against torch's own, against the formula by hand, and decay where it belongs."""
 
+import subprocess
+import sys
+
 import pytest
 import torch
 from torch import nn
@@ -180,3 +183,21 @@ def test_decoupled_decay_by_hand():
     net.weight.grad = torch.zeros(1, 1)
     apply_decay(optimiser, "decoupled")
     assert net.weight.item() == pytest.approx(1.9)
+
+
+def test_a_training_begins_without_pytorchs_compiler():
+    """PyTorch imports it for its own optimisers and for deterministic kernels: over a second."""
+    script = (
+        "import sys, torch\n"
+        "from hubel.training.optimiser import build_optimiser\n"
+        "from hubel.training.plan import Optimiser\n"
+        "from hubel.training.repeat import repeatable\n"
+        "with repeatable():\n"
+        "    for name in ('sgd', 'adam', 'adagrad', 'rmsprop', 'sdlm'):\n"
+        "        build_optimiser(torch.nn.Linear(2, 2), Optimiser(name=name)).zero_grad()\n"
+        "sys.exit({'torch._dynamo', 'torch._inductor'} & sys.modules.keys() and 'imported' or 0)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr

@@ -62,7 +62,7 @@ def block_of(spec: WeightGradient, machine: Machine) -> tuple[int, int]:
             cost = 0.0
             for p, n in parts(spec.cout, o):
                 for q, m in parts(spec.cin, i):
-                    sums, loads = p * q * taps, p + q * taps
+                    sums, loads = p * q * taps, p + q * taps  # loads are not wholly hidden
                     cost += n * m * (max(sums, loads, 2.0 * LATENCY) + loads / 4)
             if cost < least:
                 best, least = (o, i), cost
