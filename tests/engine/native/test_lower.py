@@ -5,12 +5,23 @@ in 1e-6. The seeds of those with ReLU and max pooling were looked at: no number 
 kink that rounding could push it over, so that they are held to the same.
 """
 
+import math
+
 import pytest
 import torch
 import torch.nn.functional as F
 from native_kernel import MACHINES
 from native_nets import Wired, assert_agrees, batch, conv, pooled, seeded
 from torch import nn
+
+from hubel.engine.native.kernels.correlate import Correlate
+from hubel.engine.native.kernels.weight_gradient import WeightGradient
+from hubel.engine.native.kernels.winograd_correlate import WinogradCorrelate
+from hubel.engine.native.kernels.winograd_gradient import WinogradGradient
+from hubel.engine.native.lower import winograd
+from hubel.engine.native.machine import this_machine
+from hubel.engine.native.plan import Aim
+from hubel.engine.native.step import compile_step
 
 
 def wired(forward, **modules):
@@ -200,3 +211,64 @@ def test_nets_with_relu_and_max_pooling(make, machine):
     model = seeded(make)
     images, labels = batch(machine.lanes + 3, 3, 8, 8)
     assert_agrees(model, images, labels, machine=machine, threads=2)
+
+
+PATCHED = [
+    "convolution", "without tail", "many weights", "batch norm", "activations",
+    "norms of one map and the map", "one map, three readers", "the images twice", "dense block",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", PATCHED)
+def test_smooth_nets_with_every_convolution_in_winograds_form(name, monkeypatch):
+    monkeypatch.setattr(winograd, "GAIN", math.inf)
+    machine = MACHINES[len(name) % len(MACHINES)]
+    images, labels = batch(machine.lanes + 5, 3, 8, 8)
+    step = assert_agrees(seeded(SMOOTH[name]), images, labels, machine=machine, threads=2)
+    kinds = {type(call.spec).__name__ for phase in step.plan.phases for call in phase.calls}
+    assert {"WinogradCorrelate", "WinogradGradient"} <= kinds
+
+
+@pytest.mark.parametrize("name", ["relu", "relu, pool", "pool of odd", "relu before norm"])
+def test_kinked_nets_with_every_convolution_in_winograds_form(name, monkeypatch):
+    monkeypatch.setattr(winograd, "GAIN", math.inf)
+    machine = MACHINES[len(name) % len(MACHINES)]
+    images, labels = batch(machine.lanes + 3, 3, 8, 8)
+    assert_agrees(seeded(KINKED[name]), images, labels, machine=machine, threads=2)
+
+
+def forms(net, size, half=False):
+    """The patches of each convolution's kernel, as they run; 0 for the plain one."""
+    images, aim = torch.zeros(2, 3, *size), Aim(loss=True, half=half)
+    step = compile_step(net, images, aim=aim, number=64, threads=1)
+    calls = [call.spec for phase in step.plan.phases for call in phase.calls]
+    plain = (Correlate, WeightGradient)
+    fast = (WinogradCorrelate, WinogradGradient)
+    return [
+        spec.form.patch if isinstance(spec, fast) else 0
+        for spec in calls if isinstance(spec, (*plain, *fast))
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("layers", "size", "expected"),
+    [
+        ([(3, 4, 3)], (32, 32), [0, 0]),  # few channels: the transforms would take longer
+        ([(3, 16, 3), (16, 16, 3)], (32, 32), [4, 4, 4, 4, 0]),
+        ([(3, 32, 3), (32, 32, 3)], (7, 7), [0, 4, 4, 4, 0]),
+        ([(3, 32, 3), (32, 32, 3)], (2, 2), [0, 0, 0, 0, 0]),  # most of a patch would be padding
+        ([(3, 16, 3), (16, 24, 5)], (16, 16), [4, 2, 2, 2, 0]),
+        ([(3, 32, 1), (32, 32, 1)], (16, 16), [0, 0, 0, 0, 0]),
+        ([(3, 32, 3, 2), (32, 32, 3, 2)], (16, 16), [0, 0, 0, 0, 0]),
+        ([(3, 280, 3), (280, 320, 3)], (8, 8), [4, 2, 2, 2, 0]),  # 4's weights would not fit
+    ],
+)
+def test_which_convolutions_gain_by_winograds_form(layers, size, expected):
+    body = [nn.Conv2d(i, o, k, *s, padding=k // 2) for i, o, k, *s in layers]
+    assert forms(nn.Sequential(*body, pooled(layers[-1][1])), size) == expected
+
+
+@pytest.mark.skipif(not this_machine().half, reason="this processor does not multiply bfloat16")
+def test_bfloat16_goes_its_own_way():
+    net = nn.Sequential(conv(3, 16), conv(16, 16), pooled(16))
+    assert forms(net, (32, 32), half=True) == [4, 0, 0, 0, 0]  # three channels make no pairs

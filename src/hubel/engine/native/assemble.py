@@ -250,7 +250,7 @@ class Assembler:
     # ---- the end
 
     def _reduce(self, f: Function, part: Any, mine: Value) -> None:
-        low, high = _share(f, part.count // part.spec.row)
+        low, high = _share(f, part.spec.turns(part.count, self.machine))
         board = f.arg("board")
         self._run(f, part.spec, [
             field(f, "mine", PTR).at(part.offset), self.plan.thread_bytes, field(f, "threads", I64),

@@ -18,6 +18,7 @@ from hubel.engine.native.emit import (
     first_of,
     vector,
 )
+from hubel.engine.native.kernels.winograd import Form, gradient_of_weight
 from hubel.engine.native.machine import Machine
 
 
@@ -28,16 +29,25 @@ class Reduce:
     Attributes:
         kind: how the partial sums stand: "lanes" (a vector each), "packed" (one float each, where
             `order` says), "rows" (of `row` floats, padded to `padded`), "ready" (in g already, in
-            rows too). What a thread is told to do counts rows for the last two, else floats.
+            rows too), "winograd" (matrices of `padded` floats, see `winograd_gradient.py`; `order`
+            says which pair of channels stands where, each of `row` weights).
+        form: Winograd's.
     """
 
     kind: str
     row: int = 1
     padded: int = 1
+    form: Form | None = None
+
+    def turns(self, count: int, machine: Machine) -> int:
+        """What a thread's share of so many weights counts: rows, for "winograd" vectors of a
+        matrix, else floats."""
+        return self.padded // machine.lanes if self.kind == "winograd" else count // self.row
 
 
 def write_reduce(name: str, spec: Reduce, machine: Machine) -> Function:
-    """void (parts, bytes to the next thread's, threads, order, g, norm, first, past the last)."""
+    """void (parts, bytes to the next thread's, threads, order, g, norm, first, past the last): see
+    `Reduce.turns`."""
     arguments = [
         ("parts", PTR), ("apart", I64), ("threads", I64), ("order", PTR), ("g", PTR),
         ("norm", PTR), ("i0", I64), ("i1", I64),
@@ -45,6 +55,9 @@ def write_reduce(name: str, spec: Reduce, machine: Machine) -> Function:
     f = Function(name, arguments, machine.floats)
     if spec.kind in ("rows", "ready"):
         _reduce_rows(f, spec, machine)
+        return f
+    if spec.kind == "winograd":
+        _reduce_winograd(f, spec, machine)
         return f
     norm = Registers([f.load(f.arg("norm"), F64, 8)])
     with f.loop(f.arg("i0"), f.arg("i1"), carry=norm) as i:
@@ -98,6 +111,30 @@ def _gathered(f: Function, spec: Reduce, i: Value, machine: Machine) -> Value:
     with f.loop(0, f.arg("threads"), carry=total) as t:
         total[0] = total[0] + f.load(f.arg("parts").at(t * f.arg("apart") + place), F32)
     return total[0]
+
+
+def _reduce_winograd(f: Function, spec: Reduce, machine: Machine) -> None:
+    """As many pairs of channels as a vector has lanes: their matrices to the weights' gradients."""
+    assert spec.form is not None
+    wide = vector(F64, machine.lanes)
+    norm = Registers([f.constant(0.0, wide)])
+    with f.loop(f.arg("i0"), f.arg("i1"), carry=norm) as i:
+        sums = Registers([f.constant(0.0)] * spec.form.n**2)
+        with f.loop(0, f.arg("threads"), carry=sums) as t:
+            at = f.arg("parts").at(t * f.arg("apart") + i * machine.vector)
+            for k, one in enumerate(sums):
+                sums[k] = one + f.load(at.at(4 * spec.padded * k))
+        values = gradient_of_weight(f, spec.form, list(sums))
+        for value in values:
+            double = f.convert("fpext", value, wide)
+            norm[0] = norm[0] + double * double
+        for lane in range(machine.lanes):
+            pair = f.load(f.arg("order").at((i * machine.lanes + lane) * 4), I32)
+            with f.when(pair > -1):
+                at = f.arg("g").at(f.convert("sext", pair, I64) * (4 * spec.row))
+                for k, value in enumerate(values):
+                    f.store(f.lane(value, lane), at.at(4 * k))
+    f.store(f.load(f.arg("norm"), F64, 8) + f.lane_sum(norm[0]), f.arg("norm"), 8)
 
 
 @dataclass(frozen=True)

@@ -83,6 +83,15 @@ from hubel.engine.native.kernels.response import (
 )
 from hubel.engine.native.kernels.update import Reduce, Update, write_reduce, write_update
 from hubel.engine.native.kernels.weight_gradient import WeightGradient, write_weight_gradient
+from hubel.engine.native.kernels.winograd import WinogradWeights, write_winograd_weights
+from hubel.engine.native.kernels.winograd_correlate import (
+    WinogradCorrelate,
+    write_winograd_correlate,
+)
+from hubel.engine.native.kernels.winograd_gradient import (
+    WinogradGradient,
+    write_winograd_gradient,
+)
 
 WRITERS: dict[type, Any] = {
     BiasGradient: write_bias_gradient, Broadcast: write_broadcast,
@@ -97,5 +106,6 @@ WRITERS: dict[type, Any] = {
     Reduce: write_reduce, Resample: write_resample, Response: write_response,
     ResponseBack: write_response_back, ResponseParts: write_response_parts, Sums: write_sums,
     Unpack: write_unpack, Update: write_update, WeightGradient: write_weight_gradient,
-    Whole: write_whole, WholeBack: write_whole_back,
+    Whole: write_whole, WholeBack: write_whole_back, WinogradCorrelate: write_winograd_correlate,
+    WinogradGradient: write_winograd_gradient, WinogradWeights: write_winograd_weights,
 }  # fmt: skip

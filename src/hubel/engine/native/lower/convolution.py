@@ -13,6 +13,7 @@ from hubel.engine.native.kernels.pointwise import Pointwise, PointwiseBack
 from hubel.engine.native.kernels.pool import Pool, PoolBack, covers_once
 from hubel.engine.native.kernels.weight_gradient import WeightGradient, packed_floats, packing
 from hubel.engine.native.lower.halves import half_channels, half_gradient, halved, halves_of
+from hubel.engine.native.lower.winograd import conv_out, pass_through, ways_of, weight_gradient
 from hubel.engine.native.plan import ZEROS, Argument, Buffer, Now, Weight
 from hubel.engine.native.planner import Planner
 
@@ -23,18 +24,13 @@ def _axes(p: Planner, node: Node) -> tuple[Axis, Axis]:
     o = node.options
     shape_in = p.graph.shapes[node.inputs[0]]
     kernel = p.weights[node.weights["weight"]][2:]
-    outs = _conv_out(p, node)
+    outs = conv_out(p, node)
     if node.kind == "conv_transposed":
         shape_in, outs = (0, *outs), shape_in[1:]
     return tuple(
         Axis(shape_in[a + 1], outs[a], kernel[a], o["stride"][a], o["padding"][a], o["dilation"][a])
         for a in (0, 1)
     )  # type: ignore[return-value]
-
-
-def _conv_out(p: Planner, node: Node) -> tuple[int, int]:
-    """Rows and columns before pooling."""
-    return p.graph.shapes[node.options.get("inner", node.output)][1:]
 
 
 def conv(p: Planner, node: Node) -> bool:
@@ -62,17 +58,20 @@ def conv(p: Planner, node: Node) -> bool:
         extra = p.kept[node.output, "which"] = Buffer(y.elements, bytes_=True)
     elif summed:
         extra = p.sums_of(norms[0])
-    p.widest = max(p.widest, columns.n_in)
+    shift = p.shift_of(norms[0]) if summed else 0
     x = p.values[node.inputs[0]]
+    way = ways_of(p, node).forward
+    if way is not None:
+        tail = {"bias": spec.bias, "relu": spec.relu, "sums": summed, "pool": pool}
+        pass_through(p, way, x, y, tail, bias(node), extra, shift)
+        return summed
+    p.widest = max(p.widest, columns.n_in)
     weight: Argument = Weight(node.weights["weight"])
     paired = halves_of(p, node).forward
     if paired is not None:
         spec = halved(replace(spec, w_out=cin // 2 * taps))
         x, weight = half_channels(p, x, cin, rows.n_in * wi), paired
-    p.call(
-        spec, x, weight, bias(node), y, extra,
-        p.shift_of(norms[0]) if summed else 0, p.present, ZEROS, 0, h,
-    )  # fmt: skip
+    p.call(spec, x, weight, bias(node), y, extra, shift, p.present, ZEROS, 0, h)
     return summed
 
 
@@ -85,7 +84,7 @@ def conv_back(p: Planner, node: Node) -> None:
     """Back through the tail, then the gradients of bias, weight and input."""
     v, o = p.machine.vector, node.options
     (cin, hi, wi), (cout, _, _) = p.graph.shapes[node.inputs[0]], p.graph.shapes[node.output]
-    ho, wo = _conv_out(p, node)
+    ho, wo = conv_out(p, node)
     dy = through_tail(p, node, cout, ho, wo)
     bias_back(p, node, dy, cout, ho * wo)
     rows, columns = _axes(p, node)
@@ -93,7 +92,10 @@ def conv_back(p: Planner, node: Node) -> None:
     name = node.weights["weight"]
     x = p.values[node.inputs[0]]
     turned = node.kind == "conv_transposed"
-    if name in p.learns:
+    ways = ways_of(p, node)
+    if ways.gradient is not None:
+        weight_gradient(p, name, ways.gradient, x, dy)
+    elif name in p.learns:
         # a transposed convolution's weight stands as its adjoint's, which reads y and writes x
         c, k = (cout, cin) if turned else (cin, cout)
         spec = WeightGradient(
@@ -119,6 +121,9 @@ def conv_back(p: Planner, node: Node) -> None:
         rows, columns = rows.back(), columns.back()
         strides = (taps, cin // groups * taps)
     dx, add = p.contribute(node.inputs[0])
+    if ways.back is not None:
+        pass_through(p, ways.back, dy, dx, {"add": add})
+        return
     spec_back = Correlate(
         cout // groups, cin // groups, groups, rows, columns, *strides,
         ho * wo * v, wo * v, v, hi * wi * v, wi * v, v, add=add,

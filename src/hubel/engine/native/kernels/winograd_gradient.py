@@ -1,0 +1,237 @@
+"""The gradient of the weight of Winograd's convolution, before its last transform.
+
+For each of the n n places of a patch, the products of A dY A' and B' x B are summed over the
+patches of the tile and over its images: a matrix of channels out x in. `Reduce` turns the n n
+matrices into the gradient of the weight, once a step.
+
+Some rows of patches are taken at a time, and of their transforms one row; so many that the sums
+over the lanes, at the end of each block, do not weigh, and so few that all stays in the core's own
+cache.
+"""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass
+
+from hubel.engine.native.emit import I64, PTR, Function, Registers, Value
+from hubel.engine.native.kernels.axis import Axis
+from hubel.engine.native.kernels.blocks import parts
+from hubel.engine.native.kernels.weight_gradient import folded
+from hubel.engine.native.kernels.winograd import (
+    Form,
+    Window,
+    applied,
+    blocks_of_channels,
+    combined,
+    stretches,
+    turned,
+)
+from hubel.engine.native.machine import Machine
+
+TOGETHER = 32  # patches whose transforms are made before they are multiplied, about
+WIDTH = 8  # columns of patches of x that are transformed side by side
+
+
+@dataclass(frozen=True)
+class WinogradGradient:
+    """One shape of it: form, channels and axes as in `WinogradCorrelate`."""
+
+    form: Form
+    cin: int
+    cout: int
+    rows: Axis
+    columns: Axis
+
+    @property
+    def macs(self) -> int:
+        """Multiply-adds of this gradient as it is defined, for one image."""
+        return self.cin * self.cout * self.rows.taken * self.columns.taken
+
+    @property
+    def products(self) -> int:
+        """Multiply-adds that it takes, transforms left out."""
+        tall, wide = self.patches
+        return self.cin * self.cout * tall * wide * self.form.n**2
+
+    @property
+    def patches(self) -> tuple[int, int]:
+        """Along the rows and along the columns."""
+        return -(-self.rows.n_out // self.form.patch), -(-self.columns.n_out // self.form.patch)
+
+    @property
+    def together(self) -> int:
+        """Rows of patches that are transformed together."""
+        return together(*self.patches)
+
+    def scratch(self, machine: Machine) -> int:
+        """Bytes that it puts numbers down in."""
+        patches = self.together * self.patches[1]
+        return self.form.n * patches * (self.cin + self.cout) * machine.vector
+
+
+def together(tall: int, wide: int) -> int:
+    """How many rows of so many patches are transformed together."""
+    return max(1, min(tall, TOGETHER // wide))
+
+
+def block_of(machine: Machine) -> tuple[int, int]:
+    """Channels out and in of a block: as many as a vector has lanes."""
+    out = {16: 4, 8: 2, 4: 2, 2: 1}[machine.lanes]
+    return out, machine.lanes // out
+
+
+def _blocks(spec: WinogradGradient, machine: Machine) -> list[tuple[int, int, int, int, int]]:
+    """(first out, how many, first in, how many, place in `g`), one after the other."""
+    a, b = block_of(machine)
+    found, place = [], 0
+    for outs, count_out, before_out in blocks_of_channels(spec.cout, a):
+        for o in range(count_out):
+            for ins, count_in, before_in in blocks_of_channels(spec.cin, b):
+                for i in range(count_in):
+                    found.append((before_out + o * outs, outs, before_in + i * ins, ins, place))
+                    place += machine.lanes
+    return found
+
+
+@functools.cache
+def pairs_of(spec: WinogradGradient, machine: Machine) -> tuple[int, ...]:
+    """For each place of a matrix of `g` the pair of channels that stands there, out times C_in plus
+    in; -1 for none."""
+    found = [-1] * matrix_floats(spec, machine)
+    for out, outs, first, ins, place in _blocks(spec, machine):
+        for o in range(outs):
+            for i in range(ins):
+                found[place + o * ins + i] = (out + o) * spec.cin + first + i
+    return tuple(found)
+
+
+def matrix_floats(spec: WinogradGradient, machine: Machine) -> int:
+    """Floats of one of the n n matrices."""
+    a, b = block_of(machine)
+    return -(-spec.cout // a) * -(-spec.cin // b) * machine.lanes
+
+
+def write_winograd_gradient(name: str, spec: WinogradGradient, machine: Machine) -> Function:
+    """void (x, dy, g, zeros, scratch)."""
+    pointers = ("x", "dy", "g", "zeros", "scratch")
+    f = Function(name, [(p, PTR) for p in pointers], machine.lanes)
+    _Writer(f, spec, machine).write()
+    return f
+
+
+class _Writer:
+    def __init__(self, f: Function, spec: WinogradGradient, machine: Machine) -> None:
+        self.f, self.spec, self.machine = f, spec, machine
+        self.form, self.v = spec.form, machine.vector
+        self.outs, self.ins = block_of(machine)
+        self.seen = f.arg("scratch")
+
+    def write(self) -> None:
+        f, spec = self.f, self.spec
+        before = 0
+        for tall, count in parts(spec.patches[0], spec.together):
+            with f.loop(0, count) as number:
+                self._together(number * tall + before, tall)
+            before += tall * count
+
+    def _together(self, first: Value, tall: int) -> None:
+        """`first`: the first row of patches."""
+        f, spec = self.f, self.spec
+        many = tall * spec.patches[1]
+        slopes = self.seen.at(self.form.n * spec.cin * many * self.v)
+        with f.loop(0, self.form.n) as row:
+            for k in range(self.form.n):
+                with f.when(row.equals(k)), f.loop(0, tall) as r:
+                    self._inputs(k, first + r, r * spec.patches[1], many)
+                    self._slopes(k, first + r, r * spec.patches[1], many, slopes)
+            with f.loop(0, self.form.n) as nu:
+                self._products((row * self.form.n + nu), nu, many, slopes)
+
+    # ---- the transforms: (n, blocks of channels, patches, channels of the block)
+
+    def _inputs(self, k: int, patch: Value, place: Value, many: int) -> None:
+        f, spec, v = self.f, self.spec, self.v
+        window = Window(f, self.form, spec.rows, spec.columns, patch, v)
+        plane_bytes = spec.rows.n_in * spec.columns.n_in * v
+        matrix, width = spec.cin * many * v, WIDTH // self.form.patch
+        for size, count, before in blocks_of_channels(spec.cin, self.ins):
+            with f.loop(0, count) as number, f.loop(0, size) as i:
+                c = number * size + before
+                plane = f.arg("x").at((c + i) * plane_bytes)
+                to = self.seen.at((c * many + place * size + i) * v)
+                for stretch in stretches(self.form, spec.columns, width, spec.patches[1]):
+                    with f.loop(0, stretch.count) as block:
+                        start = block * width + stretch.start
+                        column = start * self.form.patch - spec.columns.padding
+                        found = window.transformed(k, plane, column, stretch)
+                        for t, values in enumerate(found):
+                            at = to.at((start + t) * (size * v))
+                            for nu, value in enumerate(values):
+                                f.store(value, at.at(nu * matrix))
+
+    def _slopes(self, k: int, patch: Value, place: Value, many: int, slopes: Value) -> None:
+        f, spec, v, m = self.f, self.spec, self.v, self.form.patch
+        tall, wide = spec.rows.n_out, spec.columns.n_out
+        factors = turned(self.form.output)
+        for size, count, before in blocks_of_channels(spec.cout, self.outs):
+            with f.loop(0, count) as number, f.loop(0, size) as i:
+                c = number * size + before
+                lines: list[Value | None] = [None] * m
+                for r in range(m):
+                    if factors[k][r]:
+                        row = patch * m + r
+                        line = f.arg("dy").at(((c + i) * tall + row) * (wide * v))
+                        lines[r] = f.select(row < tall, line, f.arg("zeros")) if tall % m else line
+                to = slopes.at((c * many + place * size + i) * v)
+                with f.loop(0, wide // m) as t:
+                    self._one_slope(k, lines, t, m, to.at(t * (size * v)), many)
+                if wide % m:
+                    t = f.constant(wide // m, I64)
+                    self._one_slope(k, lines, t, wide % m, to.at(t * (size * v)), many)
+
+    def _one_slope(
+        self, k: int, lines: list[Value | None], t: Value, there: int, to: Value, many: int
+    ) -> None:
+        f, factors = self.f, turned(self.form.output)
+        columns: list[Value | None] = [None] * self.form.patch
+        for c in range(there):
+            place = (t * self.form.patch + c) * self.v
+            columns[c] = combined(
+                f, factors[k], [line and f.load(line.at(place)) for line in lines]
+            )
+        for nu, value in enumerate(applied(f, factors, columns)):
+            at = to.at(nu * (self.spec.cout * many * self.v))
+            f.store(f.constant(0.0) if value is None else value, at)
+
+    # ---- the products
+
+    def _products(self, matrix: Value, nu: Value, many: int, slopes: Value) -> None:
+        f, spec, v = self.f, self.spec, self.v
+        x = self.seen.at(nu * (spec.cin * many * v))
+        dy = slopes.at(nu * (spec.cout * many * v))
+        g = f.arg("g").at(matrix * (4 * matrix_floats(spec, self.machine)))
+        across = -(-spec.cin // self.ins) * v  # bytes of the blocks of one block of outputs
+        for outs, count_out, before_out in blocks_of_channels(spec.cout, self.outs):
+            with f.loop(0, count_out) as o:
+                out = o * outs + before_out
+                line = g.at((o + before_out // self.outs) * across)
+                for ins, count_in, before_in in blocks_of_channels(spec.cin, self.ins):
+                    with f.loop(0, count_in) as i:
+                        first = i * ins + before_in
+                        at = line.at((i + before_in // self.ins) * v)
+                        self._block(
+                            dy.at(out * (many * v)), x.at(first * (many * v)), at, outs, ins, many
+                        )
+
+    def _block(self, dy: Value, x: Value, to: Value, outs: int, ins: int, many: int) -> None:
+        f, v = self.f, self.v
+        sums = Registers([f.constant(0.0)] * (outs * ins))
+        with f.loop(0, many, carry=sums) as t:
+            values = [f.load(x.at(t * (ins * v)).at(i * v)) for i in range(ins)]
+            for o in range(outs):
+                slope = f.load(dy.at(t * (outs * v)).at(o * v))
+                for i, value in enumerate(values):
+                    sums[o * ins + i] = f.fma(slope, value, sums[o * ins + i])
+        spare = [f.constant(0.0)] * (self.machine.lanes - len(sums))
+        f.store(f.load(to) + folded(f, [*sums, *spare]), to)

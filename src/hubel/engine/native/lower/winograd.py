@@ -1,0 +1,198 @@
+"""Which convolutions go through Winograd's form, with which patches, and their transformed weights.
+
+Winograd's kernel takes the place of the plain one where it is the faster, by an estimate in
+multiply-adds that was fitted to measurements.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from hubel.engine.native.graph import Node
+from hubel.engine.native.kernels.axis import Axis
+from hubel.engine.native.kernels.update import Reduce
+from hubel.engine.native.kernels.winograd import POINTS, Form, WinogradWeights
+from hubel.engine.native.kernels.winograd_correlate import WinogradCorrelate, block_of
+from hubel.engine.native.kernels.winograd_gradient import (
+    WinogradGradient,
+    matrix_floats,
+    pairs_of,
+    together,
+)
+from hubel.engine.native.lower.halves import halves_of
+from hubel.engine.native.plan import (
+    SCRATCH,
+    ZEROS,
+    Argument,
+    Buffer,
+    Mine,
+    Now,
+    Part,
+    Shared,
+    Weight,
+)
+from hubel.engine.native.planner import Planner
+
+KERNELS = (3, 5)
+GAIN = 0.95  # at most so much of the plain kernel's time
+PRODUCT = 1.25  # what one of Winograd's products takes, next to one of the plain kernels'
+READ, WRITTEN, SLOPE = 1.0, 0.75, 1.5  # transforms: of a number of x (n times as much), of y and
+FOLD = 3.0  # of dy (m times as much); and adding up a vector's lanes
+LARGEST = 12 << 20  # bytes of a convolution's transformed weights: they are read for every patch
+
+
+@dataclass(frozen=True)
+class Way:
+    """One of the ways through a convolution, in Winograd's form: what it reads and writes."""
+
+    form: Form
+    cin: int
+    cout: int
+    rows: Axis
+    columns: Axis
+    weights: Shared | None = None
+
+    @property
+    def patches(self) -> tuple[int, int]:
+        """Along the rows and along the columns."""
+        m = self.form.patch
+        return -(-self.rows.n_out // m), -(-self.columns.n_out // m)
+
+
+@dataclass(frozen=True)
+class Ways:
+    """Those that gain by it."""
+
+    forward: Way | None = None
+    back: Way | None = None
+    gradient: Way | None = None
+
+
+def transform_weights(p: Planner) -> None:
+    """At the step's start: the transformed weights of every convolution that gains by them."""
+    for node in p.graph.nodes:
+        axes = _axes(p, node)
+        if axes is None:
+            continue
+        cout, cin, _, _ = p.weights[node.weights["weight"]]
+        halves, learns = halves_of(p, node), node.weights["weight"] in p.learns
+        forward = back = gradient = None
+        if halves.forward is None:
+            forward = _weighted(p, node, _best(cin, cout, *axes, _passing), back=False)
+        if halves.back is None and node.inputs[0] in p.wanted:
+            rows, columns = (_back(axis) for axis in axes)
+            back = _weighted(p, node, _best(cout, cin, rows, columns, _passing), back=True)
+        if learns and not p.half:
+            gradient = _best(cin, cout, *axes, _gradient)
+        p.kept[node.output, "winograd"] = Ways(forward, back, gradient)
+
+
+def ways_of(p: Planner, node: Node) -> Ways:
+    """What `transform_weights` found for a node."""
+    found = p.kept.get((node.output, "winograd"))
+    return found if isinstance(found, Ways) else Ways()
+
+
+def conv_out(p: Planner, node: Node) -> tuple[int, int]:
+    """Rows and columns that a convolution gives, before pooling."""
+    return p.graph.shapes[node.options.get("inner", node.output)][1:]
+
+
+def _axes(p: Planner, node: Node) -> tuple[Axis, Axis] | None:
+    """Those of a convolution that has such a form: square, without stride, dilation or groups."""
+    if node.kind != "conv" or p.machine.wide > 1:
+        return None
+    o, (_, _, tall, wide) = node.options, p.weights[node.weights["weight"]]
+    plain = tuple(o["stride"]) == tuple(o["dilation"]) == (1, 1) and o["groups"] == 1
+    if not plain or tall != wide or tall not in KERNELS or max(o["padding"]) >= tall:
+        return None
+    shape_in, outs = p.graph.shapes[node.inputs[0]], conv_out(p, node)
+    rows, columns = (Axis(shape_in[a + 1], outs[a], tall, padding=o["padding"][a]) for a in (0, 1))
+    return rows, columns
+
+
+def _back(axis: Axis) -> Axis:
+    return Axis(axis.n_out, axis.n_in, axis.kernel, padding=axis.kernel - 1 - axis.padding)
+
+
+# ---- which form
+
+
+def _best(
+    cin: int, cout: int, rows: Axis, columns: Axis, cost: Callable[[Way], float]
+) -> Way | None:
+    """With the patches that take the least, if that is less than the plain kernel takes."""
+    forms = [Form(n + 1 - rows.kernel, rows.kernel) for n in POINTS if n > rows.kernel]
+    fitting = [form for form in forms if 4 * cin * cout * form.n**2 <= LARGEST]
+    ways = [Way(form, cin, cout, rows, columns) for form in fitting]
+    best = min(ways, key=cost, default=None)
+    plain = cin * cout * rows.taken * columns.taken
+    return best if best and cost(best) < GAIN * plain else None
+
+
+def _passing(way: Way) -> float:
+    """Forward, or back to the input."""
+    form = way.form
+    each = PRODUCT * way.cin * way.cout
+    each += READ * form.n * way.cin + WRITTEN * form.patch * way.cout
+    return math.prod(way.patches) * form.n**2 * each
+
+
+def _gradient(way: Way) -> float:
+    """Of the weight."""
+    form, pairs, (tall, wide) = way.form, way.cin * way.cout, way.patches
+    each = PRODUCT * pairs + READ * form.n * way.cin + SLOPE * form.patch * way.cout
+    folds = -(-tall // together(tall, wide))
+    return form.n**2 * (tall * wide * each + folds * FOLD * pairs)
+
+
+# ---- what runs
+
+
+def _weighted(p: Planner, node: Node, way: Way | None, back: bool) -> Way | None:
+    if way is None:
+        return None
+    block, _ = _block(p, way)
+    cout, cin, _, _ = p.weights[node.weights["weight"]]
+    spec = WinogradWeights(way.form, cout, cin, back, block)
+    place = p.share(spec.floats)
+    low, high = Now("low", way.cout), Now("high", way.cout)
+    p.later(spec, Weight(node.weights["weight"]), place, low, high)
+    return replace(way, weights=place)
+
+
+def _block(p: Planner, way: Way) -> tuple[int, int]:
+    return block_of(way.form, way.cin, way.cout, way.columns.n_out, p.machine)
+
+
+def pass_through(
+    p: Planner, way: Way, x: Buffer, y: Buffer, tail: dict[str, bool], bias: Argument = 0,
+    extra: Argument = 0, shift: Argument = 0,
+) -> None:  # fmt: skip
+    """Run the kernel, forward or back; `tail` as in `Correlate`."""
+    assert way.weights is not None
+    rows, columns = way.rows, way.columns
+    if tail.get("pool", False):
+        rows, columns = (replace(axis, n_out=axis.n_out // 2 * 2) for axis in (rows, columns))
+    spec = WinogradCorrelate(way.form, way.cin, way.cout, rows, columns, _block(p, way), **tail)
+    p.scratch = max(p.scratch, spec.scratch(p.machine))
+    p.widest = max(p.widest, columns.n_in)
+    p.call(
+        spec, x, way.weights, bias, y, extra, shift, p.present, ZEROS, Mine(SCRATCH),
+        0, spec.patches[0],
+    )  # fmt: skip
+
+
+def weight_gradient(p: Planner, name: str, way: Way, x: Buffer, dy: Buffer) -> None:
+    """Run the weight gradient's kernel."""
+    spec = WinogradGradient(way.form, way.cin, way.cout, way.rows, way.columns)
+    p.scratch = max(p.scratch, spec.scratch(p.machine))
+    p.widest = max(p.widest, spec.columns.n_in, spec.columns.n_out)
+    floats = matrix_floats(spec, p.machine)
+    room = p.sum_space(way.form.n**2 * floats * 4)
+    part = Reduce("winograd", way.form.kernel**2, floats, way.form)
+    count = math.prod(p.weights[name])
+    p.parts.append(Part(name, part, room.offset, count, pairs_of(spec, p.machine)))
+    p.call(spec, x, dy, room, ZEROS, Mine(SCRATCH))
