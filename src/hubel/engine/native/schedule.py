@@ -7,8 +7,7 @@ from hubel.engine.native.graph import Graph, NotCovered
 from hubel.engine.native.kernels.loss import CrossEntropy
 from hubel.engine.native.kernels.move import Pack, Unpack
 from hubel.engine.native.lower import backward, forward
-from hubel.engine.native.lower.halves import pair_weights
-from hubel.engine.native.lower.winograd import transform_weights
+from hubel.engine.native.lower.convolution import prepare_weights
 from hubel.engine.native.machine import Machine
 from hubel.engine.native.plan import (
     SCRATCH,
@@ -48,8 +47,7 @@ def make_plan(
     """
     p = Planner(graph, weights, learns if aim.backward else set(), machine)
     p.half = aim.half and machine.half
-    pair_weights(p)
-    transform_weights(p)
+    prepare_weights(p)
     p.fix_figures()
     image = p.new_value(graph.image)
     p.widest = max(p.size(graph.image), p.size(graph.logits)) // machine.lanes + 1

@@ -12,8 +12,21 @@ from hubel.engine.native.kernels.dense import BiasGradient
 from hubel.engine.native.kernels.pointwise import Pointwise, PointwiseBack
 from hubel.engine.native.kernels.pool import Pool, PoolBack, covers_once
 from hubel.engine.native.kernels.weight_gradient import WeightGradient, packed_floats, packing
-from hubel.engine.native.lower.halves import half_channels, half_gradient, halved, halves_of
-from hubel.engine.native.lower.winograd import conv_out, pass_through, ways_of, weight_gradient
+from hubel.engine.native.lower.halves import (
+    half_channels,
+    half_gradient,
+    halved,
+    halves_of,
+    pair_weights,
+    worth_pairing,
+)
+from hubel.engine.native.lower.winograd import (
+    conv_out,
+    pass_through,
+    transform_weights,
+    ways_of,
+    weight_gradient,
+)
 from hubel.engine.native.plan import ZEROS, Argument, Buffer, Now, Weight
 from hubel.engine.native.planner import Planner
 
@@ -31,6 +44,16 @@ def _axes(p: Planner, node: Node) -> tuple[Axis, Axis]:
         Axis(shape_in[a + 1], outs[a], kernel[a], o["stride"][a], o["padding"][a], o["dilation"][a])
         for a in (0, 1)
     )  # type: ignore[return-value]
+
+
+def prepare_weights(p: Planner) -> None:
+    """At the step's start: what becomes of the weights that kernels do not read as they stand."""
+    for node in p.graph.nodes:
+        if node.kind == "conv":
+            worth = worth_pairing(p, node)
+            ways = transform_weights(p, node, worth)
+            back = worth.back and ways.back is None and node.inputs[0] in p.wanted
+            pair_weights(p, node, worth.forward and ways.forward is None, back)
 
 
 def conv(p: Planner, node: Node) -> bool:
@@ -105,9 +128,8 @@ def conv_back(p: Planner, node: Node) -> None:
             packed=math.prod(p.weights[name]) > LANE_WEIGHTS,
         )  # fmt: skip
         given = (dy, x) if turned else (x, dy)
-        in_half = None if turned else half_gradient(p, spec, x, dy)
-        if in_half is not None:
-            spec, given = in_half
+        if worth_pairing(p, node).gradient:
+            spec, given = half_gradient(p, spec, x, dy)
         if spec.packed:
             g = p.packed_part(name, packing(spec, p.machine), packed_floats(spec, p.machine))
         else:

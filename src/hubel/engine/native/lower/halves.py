@@ -27,22 +27,40 @@ class Halves:
     back: Shared | None
 
 
-def pair_weights(p: Planner) -> None:
-    """At the step's start: the paired weights of every convolution."""
-    for node in p.graph.nodes:
-        if p.half and node.kind == "conv" and node.options["groups"] == 1:
-            out, inside, tall, wide = p.weights[node.weights["weight"]]
-            taps = tall * wide
-            forward = back = None
-            if inside % 2 == 0 and taps * out >= WORTH:
-                forward = _paired(p, node, HalfWeights(out, inside, taps, False), out)
-            if out % 2 == 0 and taps * inside >= WORTH and node.inputs[0] in p.wanted:
-                back = _paired(p, node, HalfWeights(out, inside, taps, True), out // 2)
-            p.kept[node.output, "halves"] = Halves(forward, back)
+@dataclass(frozen=True)
+class Worth:
+    """Which of a convolution's kernels are worth pairing for."""
+
+    forward: bool = False
+    back: bool = False
+    gradient: bool = False
 
 
-def _paired(p: Planner, node: Node, spec: HalfWeights, outer: int) -> Shared:
+def worth_pairing(p: Planner, node: Node) -> Worth:
+    """Where there are enough multiply-adds for each number that has to be paired."""
+    if not p.half or node.kind != "conv" or node.options["groups"] != 1:
+        return Worth()
+    out, inside, tall, wide = p.weights[node.weights["weight"]]
+    taps = tall * wide
+    return Worth(
+        inside % 2 == 0 and taps * out >= WORTH,
+        out % 2 == 0 and taps * inside >= WORTH,
+        inside * out * taps / (inside + out) >= WORTH,
+    )
+
+
+def pair_weights(p: Planner, node: Node, forward: bool, back: bool) -> None:
+    """At the step's start: a convolution's paired weights, for the ways that read such."""
+    p.kept[node.output, "halves"] = Halves(
+        _paired(p, node, False) if forward else None, _paired(p, node, True) if back else None
+    )
+
+
+def _paired(p: Planner, node: Node, by_out: bool) -> Shared:
+    out, inside, tall, wide = p.weights[node.weights["weight"]]
+    spec = HalfWeights(out, inside, tall * wide, by_out)
     place = p.share(spec.out * spec.inside * spec.taps // 2)
+    outer = out // 2 if by_out else out
     weight = Weight(node.weights["weight"])
     p.later(spec, weight, place, Now("low", outer), Now("high", outer))
     return place
@@ -68,13 +86,9 @@ def halved(spec: Correlate) -> Correlate:
 
 def half_gradient(
     p: Planner, spec: WeightGradient, x: Buffer, dy: Buffer
-) -> tuple[WeightGradient, tuple[Buffer, Buffer]] | None:
-    """The weight gradient's kernel over pairs of rows, and the maps in such pairs; None where
-    pairing costs more than it saves."""
+) -> tuple[WeightGradient, tuple[Buffer, Buffer]]:
+    """The weight gradient's kernel over pairs of rows, and the maps in such pairs."""
     rows, columns, v = spec.rows, spec.columns, p.machine.vector
-    each = spec.cin * spec.cout * rows.kernel * columns.kernel / (spec.cin + spec.cout)
-    if not p.half or spec.groups > 1 or each < WORTH:
-        return None
     tall, pairs = rows.n_in + rows.padding, -(-rows.n_out // 2)
     paired_x, paired_dy = (
         Buffer(spec.cin * tall * columns.n_in),

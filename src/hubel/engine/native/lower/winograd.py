@@ -21,7 +21,7 @@ from hubel.engine.native.kernels.winograd_gradient import (
     pairs_of,
     together,
 )
-from hubel.engine.native.lower.halves import halves_of
+from hubel.engine.native.lower.halves import Worth
 from hubel.engine.native.plan import (
     SCRATCH,
     ZEROS,
@@ -37,6 +37,7 @@ from hubel.engine.native.planner import Planner
 
 KERNELS = (3, 5)
 GAIN = 0.95  # at most so much of the plain kernel's time
+PAIRED = 0.7  # what a kernel on pairs of bfloat16 takes, next to the plain one
 PRODUCT = 1.25  # what one of Winograd's products takes, next to one of the plain kernels'
 READ, WRITTEN, SLOPE = 1.0, 0.75, 1.5  # transforms: of a number of x (n times as much), of y and
 FOLD = 3.0  # of dy (m times as much); and adding up a vector's lanes
@@ -70,23 +71,23 @@ class Ways:
     gradient: Way | None = None
 
 
-def transform_weights(p: Planner) -> None:
-    """At the step's start: the transformed weights of every convolution that gains by them."""
-    for node in p.graph.nodes:
-        axes = _axes(p, node)
-        if axes is None:
-            continue
-        cout, cin, _, _ = p.weights[node.weights["weight"]]
-        halves, learns = halves_of(p, node), node.weights["weight"] in p.learns
-        forward = back = gradient = None
-        if halves.forward is None:
-            forward = _weighted(p, node, _best(cin, cout, *axes, _passing), back=False)
-        if halves.back is None and node.inputs[0] in p.wanted:
-            rows, columns = (_back(axis) for axis in axes)
-            back = _weighted(p, node, _best(cout, cin, rows, columns, _passing), back=True)
-        if learns and not p.half:
-            gradient = _best(cin, cout, *axes, _gradient)
-        p.kept[node.output, "winograd"] = Ways(forward, back, gradient)
+def transform_weights(p: Planner, node: Node, paired: Worth) -> Ways:
+    """At the step's start: a convolution's transformed weights, for the ways that gain by them.
+    `paired`: which ways would go through bfloat16 instead."""
+    axes = _axes(p, node)
+    if axes is None:
+        return Ways()
+    cout, cin, _, _ = p.weights[node.weights["weight"]]
+    forward = _weighted(p, node, _best(cin, cout, *axes, _passing, paired.forward), back=False)
+    back = gradient = None
+    if node.inputs[0] in p.wanted:
+        rows, columns = (_back(axis) for axis in axes)
+        best = _best(cout, cin, rows, columns, _passing, paired.back)
+        back = _weighted(p, node, best, back=True)
+    if node.weights["weight"] in p.learns:
+        gradient = _best(cin, cout, *axes, _gradient, paired.gradient)
+    ways = p.kept[node.output, "winograd"] = Ways(forward, back, gradient)
+    return ways
 
 
 def ways_of(p: Planner, node: Node) -> Ways:
@@ -121,15 +122,16 @@ def _back(axis: Axis) -> Axis:
 
 
 def _best(
-    cin: int, cout: int, rows: Axis, columns: Axis, cost: Callable[[Way], float]
+    cin: int, cout: int, rows: Axis, columns: Axis, cost: Callable[[Way], float], paired: bool
 ) -> Way | None:
-    """With the patches that take the least, if that is less than the plain kernel takes."""
+    """With the patches that take the least, if that is less than the plain kernel takes, or the
+    `paired` one."""
     forms = [Form(n + 1 - rows.kernel, rows.kernel) for n in POINTS if n > rows.kernel]
     fitting = [form for form in forms if 4 * cin * cout * form.n**2 <= LARGEST]
     ways = [Way(form, cin, cout, rows, columns) for form in fitting]
     best = min(ways, key=cost, default=None)
     plain = cin * cout * rows.taken * columns.taken
-    return best if best and cost(best) < GAIN * plain else None
+    return best if best and cost(best) < GAIN * plain * (PAIRED if paired else 1) else None
 
 
 def _passing(way: Way) -> float:
