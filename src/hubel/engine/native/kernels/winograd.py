@@ -23,7 +23,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 
 from hubel.engine.native.emit import F32, I64, PTR, Function, Value
@@ -177,18 +177,19 @@ def both_sides(f: Function, matrix: Matrix, values: Sequence[Sequence[Maybe]]) -
 
 @dataclass(frozen=True)
 class Stretch:
-    """Blocks of patches that lie side by side and are alike: `count` of them, `width` patches wide,
-    from patch `start` on.
+    """Blocks of patches that lie side by side: `count` of them, `width` patches wide, from patch
+    `start` on.
 
     Attributes:
-        reads: which of the columns that a block reads are there, from the first patch's first on.
+        reads: of the columns that a block reads, from the first patch's first on, which are there:
+            in all blocks, in none, or (None) in some.
         writes: which of the columns that it writes are there.
     """
 
     start: int
     count: int
     width: int
-    reads: tuple[bool, ...]
+    reads: tuple[bool | None, ...]
     writes: tuple[bool, ...]
 
 
@@ -202,47 +203,114 @@ def stretches(form: Form, axis: Axis, width: int, patches: int) -> list[Stretch]
         reads = tuple(0 <= first + c < axis.n_in for c in range(read))
         writes = tuple(form.patch * start + c < axis.n_out for c in range(form.patch * here))
         last = found[-1] if found else None
-        if last and (last.reads, last.writes) == (reads, writes):
-            found[-1] = Stretch(last.start, last.count + 1, width, reads, writes)
+        if last and last.writes == writes:
+            both = tuple(a if a == b else None for a, b in zip(last.reads, reads, strict=True))
+            found[-1] = replace(last, count=last.count + 1, reads=both)
         else:
             found.append(Stretch(start, 1, here, reads, writes))
     return found
 
 
+@dataclass(frozen=True)
+class Line:
+    """A row of x: whether it is there, where it begins in a plane, and what it counts, if not 1."""
+
+    inside: Value
+    offset: Value
+    factor: Value | None = None
+
+
 class Window:
-    """The rows of x that one row of patches reads."""
+    """The rows of x that one row of patches reads, and how they combine in the rows of B' x."""
 
     def __init__(
         self, f: Function, form: Form, rows: Axis, columns: Axis, patch: Value, v: int
     ) -> None:
         """`patch`: the number of the row of patches; `v`: bytes of an element."""
-        self.f, self.form, self.v = f, form, v
+        self.f, self.form, self.columns, self.v = f, form, columns, v
         self.lines = []
         for j in range(form.n):
             row = patch * form.patch + (j - rows.padding)
             inside = (row > -1) & (row < rows.n_in)
-            self.lines.append((inside, row * (columns.n_in * v)))
+            self.lines.append(Line(inside, row * (columns.n_in * v)))
 
-    def transformed(
-        self, k: int, plane: Value, first: Value, stretch: Stretch
-    ) -> list[list[Value]]:
-        """Row k of B' x B for each patch of a block, whose first column is `first`."""
+    def rows(self, k: Value) -> list[tuple[Value, list[Line]]]:
+        """Row k of B' x, as two cases: (whether it is this one, what is added up).
+
+        The polynomials behind B' see to it: those of 0 and of infinity have the same coefficients,
+        one place apart; those of the points between begin with x and end with 1 x^(n - 2).
+        """
         f, matrix, n = self.f, self.form.input, self.form.n
-        lines: list[Maybe] = [None] * n
-        for j, (inside, offset) in enumerate(self.lines):
-            if matrix[k][j]:
-                lines[j] = f.select(inside, plane.at(offset), f.arg("zeros")).at(first * self.v)
-        columns = [
-            combined(f, matrix[k], [line and f.load(line.at(c * self.v)) for line in lines])
-            if there else None
-            for c, there in enumerate(stretch.reads)
-        ]  # fmt: skip
+        first = k.equals(0)
+        ends = []
+        for j in range(n - 1):
+            if matrix[0][j]:
+                a, b = self.lines[j], self.lines[j + 1]
+                inside, offset = (
+                    f.select(first, a.inside, b.inside),
+                    f.select(first, a.offset, b.offset),
+                )
+                factor = None if matrix[0][j] == 1 else f.constant(matrix[0][j])
+                ends.append(Line(inside, offset, factor))
+        between = [self.lines[n - 2]]
+        for j in range(1, n - 2):
+            between.append(replace(self.lines[j], factor=chosen(f, k, [row[j] for row in matrix])))
+        return [(first | k.equals(n - 1), ends), ((k > 0) & (k < n - 1), between)]
+
+
+class Block:
+    """A block of patches of a window: its columns, read and transformed."""
+
+    def __init__(self, window: Window, stretch: Stretch, first: Value) -> None:
+        """`first`: the first column that it reads."""
+        self.window, self.stretch, self.first = window, stretch, first
+        self.there: list[Value | None] = []
+        for c, there in enumerate(stretch.reads):
+            column = first + c
+            known = there is not None
+            self.there.append(None if known else (column > -1) & (column < window.columns.n_in))
+
+    def transformed(self, lines: list[Line], plane: Value) -> list[list[Value]]:
+        """One row of B' x B for each patch."""
+        window = self.window
+        f, form = window.f, window.form
+        places = [
+            f.select(line.inside, plane.at(line.offset), f.arg("zeros")).at(self.first * window.v)
+            for line in lines
+        ]
+        columns = [self._column(c, lines, places) for c in range(len(self.stretch.reads))]
         found = []
-        for t in range(stretch.width):
-            start = self.form.patch * t
-            mine = applied(f, matrix, columns[start : start + n])
+        for t in range(self.stretch.width):
+            mine = applied(f, form.input, columns[form.patch * t :][: form.n])
             found.append([f.constant(0.0) if one is None else one for one in mine])
         return found
+
+    def _column(self, c: int, lines: list[Line], places: list[Value]) -> Maybe:
+        if self.stretch.reads[c] is False:
+            return None
+        f, there = self.window.f, self.there[c]
+        values = []
+        for place in places:
+            at = place.at(c * self.window.v)
+            values.append(f.load(at if there is None else f.select(there, at, f.arg("zeros"))))
+        return added(f, values, [line.factor for line in lines])
+
+
+def added(f: Function, values: Sequence[Value], factors: Sequence[Value | None]) -> Value:
+    """The sum of the values, each times its factor; None for 1. One has none."""
+    (total,) = (value for value, factor in zip(values, factors, strict=True) if factor is None)
+    for value, factor in zip(values, factors, strict=True):
+        if factor is not None:
+            total = f.fma(value, factor, total)
+    return total
+
+
+def chosen(f: Function, k: Value, numbers: Sequence[float]) -> Value:
+    """numbers[k] in every lane."""
+    found = f.constant(numbers[0], F32)
+    for i, number in enumerate(numbers[1:], start=1):
+        found = f.select(k.equals(i), f.constant(number, F32), found)
+    return f.spread(found)
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ from hubel.engine.native.kernels.correlate import largest_of
 from hubel.engine.native.kernels.functions import relu
 from hubel.engine.native.kernels.norm import add_to_sums
 from hubel.engine.native.kernels.winograd import (
+    Block,
     Form,
     Stretch,
     Window,
@@ -118,11 +119,11 @@ class _Writer:
     def _block(self, window: Window, patch: Value, first: Value, stretch: Stretch) -> None:
         """`first`: the first column written."""
         f, spec, n = self.f, self.spec, self.form.n
+        block = Block(window, stretch, first - spec.columns.padding)
         with f.loop(0, n) as row:
-            for k in range(n):
-                with f.when(row.equals(k)), f.loop(0, spec.cin) as c:
-                    plane = f.arg("x").at(c * self.x_plane)
-                    found = window.transformed(k, plane, first - spec.columns.padding, stretch)
+            for mine, lines in window.rows(row):
+                with f.when(mine), f.loop(0, spec.cin) as c:
+                    found = block.transformed(lines, f.arg("x").at(c * self.x_plane))
                     to = self.seen.at(c * (n * stretch.width * self.v))
                     for t, values in enumerate(found):
                         for nu, value in enumerate(values):

@@ -19,11 +19,14 @@ from hubel.engine.native.kernels.axis import Axis
 from hubel.engine.native.kernels.blocks import parts
 from hubel.engine.native.kernels.weight_gradient import folded
 from hubel.engine.native.kernels.winograd import (
+    Block,
     Form,
+    Line,
     Window,
+    added,
     applied,
     blocks_of_channels,
-    combined,
+    chosen,
     stretches,
     turned,
 )
@@ -141,67 +144,96 @@ class _Writer:
         many = tall * spec.patches[1]
         slopes = self.seen.at(self.form.n * spec.cin * many * self.v)
         with f.loop(0, self.form.n) as row:
-            for k in range(self.form.n):
-                with f.when(row.equals(k)), f.loop(0, tall) as r:
-                    self._inputs(k, first + r, r * spec.patches[1], many)
-                    self._slopes(k, first + r, r * spec.patches[1], many, slopes)
+            with f.loop(0, tall) as r:
+                self._inputs(row, first + r, r * spec.patches[1], many)
+                self._slopes(row, first + r, r * spec.patches[1], many, slopes)
             with f.loop(0, self.form.n) as nu:
                 self._products((row * self.form.n + nu), nu, many, slopes)
 
     # ---- the transforms: (n, blocks of channels, patches, channels of the block)
 
-    def _inputs(self, k: int, patch: Value, place: Value, many: int) -> None:
+    def _inputs(self, row: Value, patch: Value, place: Value, many: int) -> None:
         f, spec, v = self.f, self.spec, self.v
         window = Window(f, self.form, spec.rows, spec.columns, patch, v)
-        plane_bytes = spec.rows.n_in * spec.columns.n_in * v
-        matrix, width = spec.cin * many * v, WIDTH // self.form.patch
-        for size, count, before in blocks_of_channels(spec.cin, self.ins):
-            with f.loop(0, count) as number, f.loop(0, size) as i:
-                c = number * size + before
-                plane = f.arg("x").at((c + i) * plane_bytes)
-                to = self.seen.at((c * many + place * size + i) * v)
-                for stretch in stretches(self.form, spec.columns, width, spec.patches[1]):
-                    with f.loop(0, stretch.count) as block:
-                        start = block * width + stretch.start
-                        column = start * self.form.patch - spec.columns.padding
-                        found = window.transformed(k, plane, column, stretch)
-                        for t, values in enumerate(found):
-                            at = to.at((start + t) * (size * v))
-                            for nu, value in enumerate(values):
-                                f.store(value, at.at(nu * matrix))
+        for mine, lines in window.rows(row):
+            with f.when(mine), f.loop(0, spec.cin) as c:
+                plane = f.arg("x").at(c * (spec.rows.n_in * spec.columns.n_in * v))
+                to, apart = self._place(self.seen, spec.cin, self.ins, c, place, many)
+                self._some_inputs(window, lines, plane, to, apart, many)
 
-    def _slopes(self, k: int, patch: Value, place: Value, many: int, slopes: Value) -> None:
+    def _some_inputs(
+        self, window: Window, lines: list[Line], plane: Value, to: Value, apart: Value | int,
+        many: int,
+    ) -> None:  # fmt: skip
+        """The row of patches of one channel."""
+        f, spec, v = self.f, self.spec, self.v
+        width = WIDTH // self.form.patch
+        for stretch in stretches(self.form, spec.columns, width, spec.patches[1]):
+            with f.loop(0, stretch.count) as number:
+                start = number * width + stretch.start
+                block = Block(window, stretch, start * self.form.patch - spec.columns.padding)
+                for t, values in enumerate(block.transformed(lines, plane)):
+                    at = to.at((start + t) * apart)
+                    for nu, value in enumerate(values):
+                        f.store(value, at.at(nu * (spec.cin * many * v)))
+
+    def _place(
+        self, base: Value, channels: int, block: int, c: Value, place: Value, many: int
+    ) -> tuple[Value, Value | int]:
+        """Where a channel's number for a patch goes, and how far from it the next patch's does:
+        the last block of channels may be smaller."""
+        f, full = self.f, channels // block * block
+        first = c // block * block
+        size: Value | int = block
+        if full < channels:
+            size = f.select(c < full, f.constant(block, I64), channels - full)
+        return base.at((first * many + place * size + (c - first)) * self.v), size * self.v
+
+    def _slopes(self, row: Value, patch: Value, place: Value, many: int, slopes: Value) -> None:
         f, spec, v, m = self.f, self.spec, self.v, self.form.patch
         tall, wide = spec.rows.n_out, spec.columns.n_out
-        factors = turned(self.form.output)
-        for size, count, before in blocks_of_channels(spec.cout, self.outs):
-            with f.loop(0, count) as number, f.loop(0, size) as i:
-                c = number * size + before
-                lines: list[Value | None] = [None] * m
-                for r in range(m):
-                    if factors[k][r]:
-                        row = patch * m + r
-                        line = f.arg("dy").at(((c + i) * tall + row) * (wide * v))
-                        lines[r] = f.select(row < tall, line, f.arg("zeros")) if tall % m else line
-                to = slopes.at((c * many + place * size + i) * v)
+        for mine, lines in self._slope_rows(row, patch):
+            with f.when(mine), f.loop(0, spec.cout) as c:
+                plane = f.arg("dy").at(c * (tall * wide * v))
+                places = [
+                    f.select(line.inside, plane.at(line.offset), f.arg("zeros")) for line in lines
+                ]
+                factors = [line.factor for line in lines]
+                to, apart = self._place(slopes, spec.cout, self.outs, c, place, many)
                 with f.loop(0, wide // m) as t:
-                    self._one_slope(k, lines, t, m, to.at(t * (size * v)), many)
+                    self._one_slope(places, factors, t, m, to.at(t * apart), many)
                 if wide % m:
                     t = f.constant(wide // m, I64)
-                    self._one_slope(k, lines, t, wide % m, to.at(t * (size * v)), many)
+                    self._one_slope(places, factors, t, wide % m, to.at(t * apart), many)
+
+    def _slope_rows(self, k: Value, patch: Value) -> list[tuple[Value, list[Line]]]:
+        """Row k of A dY, as `Window.rows` has those of B' x: the points' powers, and at both ends
+        one row alone."""
+        f, (n, m), v = self.f, (self.form.n, self.form.patch), self.v
+        lines = []
+        for r in range(m):
+            row = patch * m + r
+            powers = [column[r] for column in turned(self.form.output)]
+            factor = chosen(f, k, powers) if r else None
+            inside = row < self.spec.rows.n_out
+            lines.append(Line(inside, row * (self.spec.columns.n_out * v), factor))
+        first, last = lines[0], lines[-1]
+        zero = k.equals(0)
+        inside = f.select(zero, first.inside, last.inside)
+        end = Line(inside, f.select(zero, first.offset, last.offset))
+        return [(zero | k.equals(n - 1), [end]), ((k > 0) & (k < n - 1), lines)]
 
     def _one_slope(
-        self, k: int, lines: list[Value | None], t: Value, there: int, to: Value, many: int
-    ) -> None:
-        f, factors = self.f, turned(self.form.output)
-        columns: list[Value | None] = [None] * self.form.patch
+        self, places: list[Value], factors: list[Value | None], t: Value, there: int, to: Value,
+        many: int,
+    ) -> None:  # fmt: skip
+        f, m, v = self.f, self.form.patch, self.v
+        columns: list[Value | None] = [None] * m
         for c in range(there):
-            place = (t * self.form.patch + c) * self.v
-            columns[c] = combined(
-                f, factors[k], [line and f.load(line.at(place)) for line in lines]
-            )
-        for nu, value in enumerate(applied(f, factors, columns)):
-            at = to.at(nu * (self.spec.cout * many * self.v))
+            values = [f.load(place.at((t * m + c) * v)) for place in places]
+            columns[c] = added(f, values, factors)
+        for nu, value in enumerate(applied(f, turned(self.form.output), columns)):
+            at = to.at(nu * (self.spec.cout * many * v))
             f.store(f.constant(0.0) if value is None else value, at)
 
     # ---- the products
