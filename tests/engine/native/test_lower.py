@@ -237,10 +237,9 @@ def test_kinked_nets_with_every_convolution_in_winograds_form(name, monkeypatch)
     assert_agrees(seeded(KINKED[name]), images, labels, machine=machine, threads=2)
 
 
-def forms(net, size, half=False):
+def forms(net, size):
     """The patches of each convolution's kernel, as they run; 0 for the plain one."""
-    images, aim = torch.zeros(2, 3, *size), Aim(loss=True, half=half)
-    step = compile_step(net, images, aim=aim, number=64, threads=1)
+    step = compile_step(net, torch.zeros(2, 3, *size), aim=Aim(loss=True), number=64, threads=1)
     calls = [call.spec for phase in step.plan.phases for call in phase.calls]
     plain = (Correlate, WeightGradient)
     fast = (WinogradCorrelate, WinogradGradient)
@@ -269,6 +268,12 @@ def test_which_convolutions_gain_by_winograds_form(layers, size, expected):
 
 
 @pytest.mark.skipif(not this_machine().half, reason="this processor does not multiply bfloat16")
-def test_bfloat16_goes_its_own_way():
-    net = nn.Sequential(conv(3, 16), conv(16, 16), pooled(16))
-    assert forms(net, (32, 32), half=True) == [4, 0, 0, 0, 0]  # three channels make no pairs
+def test_bfloat16_where_winograds_form_is_not_the_faster():
+    net = nn.Sequential(conv(16, 32), nn.Tanh(), conv(32, 32, stride=2), pooled(32))
+    step = compile_step(
+        net, torch.zeros(2, 16, 32, 32), aim=Aim(loss=True, half=True), number=64, threads=1
+    )
+    calls = [call.spec for phase in step.plan.phases for call in phase.calls]
+    plain = [s for s in calls if isinstance(s, (Correlate, WeightGradient)) and s.rows.kernel == 3]
+    assert [spec.half for spec in plain] == [True, True, True]  # the three of stride 2
+    assert sum(isinstance(s, (WinogradCorrelate, WinogradGradient)) for s in calls) == 2

@@ -163,9 +163,10 @@ class Step:
         board[METER // 8] = 0
         self._point()
         board[at["threads"]] = threads
-        crew = workers(self.threads, self.machine)  # asked for each time: a fork has a new one
+        # asked for each time: a fork has a new crew; one thread alone need wake nobody
+        crew = workers(self.threads if threads > 1 else 1, self.machine)
         crew.run(self.code.address["step"], self._board_at, threads)
-        loss, hits, norm = (float(self._floats[at[word]]) for word in ("loss", "hits", "norm"))
+        loss, hits, norm = self._floats[at["loss"] : at["norm"] + 1].tolist()
         return Answer(loss, int(hits), norm, logits, bool(board[at["sound"]]))
 
     def _look_at(self, images: Tensor, labels: Tensor | None) -> None:
