@@ -157,10 +157,18 @@ class Plan:
 
     @property
     def macs(self) -> int:
-        """Multiply-adds for one image, of the kernels that do little else."""
+        """Multiply-adds for one image, of the kernels that do little else: those that the layers
+        are defined by."""
+        return sum(getattr(spec, "macs", 0) for spec in self._specs())
+
+    @property
+    def products(self) -> int:
+        """Those that are done: fewer, where a convolution is in Winograd's form."""
+        return sum(getattr(s, "products", getattr(s, "macs", 0)) for s in self._specs())
+
+    def _specs(self) -> list[Spec]:
         calls = [call for phase in self.phases for call in (*phase.calls, *phase.after)]
-        specs = [call.spec(64, 1) if callable(call.spec) else call.spec for call in calls]
-        return sum(getattr(spec, "macs", 0) for spec in specs)
+        return [call.spec(64, 1) if callable(call.spec) else call.spec for call in calls]
 
     @property
     def reused(self) -> bool:
