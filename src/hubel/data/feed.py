@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from hubel.data.augment import Augment
+from hubel.data.cores import one_thread
 from hubel.data.order import epoch_order, generator
 from hubel.data.record import Batch
 from hubel.data.store import MemoryStore, Store
@@ -102,14 +103,15 @@ class Feed:
         for start in range(0, len(order), together):
             stack = order[start : start + together]
             sizes = [len(rows) for rows in stack]
-            [(images, rows)] = self.store.fetch([torch.cat(stack)])
-            if self.augment != Augment():
-                chances = [
-                    self.augment.chances(size, self._chance(epoch, skip + start + place))
-                    for place, size in enumerate(sizes)
-                ]
-                images = self.augment.moved(images, torch.cat(chances, dim=1), self._fill())
-            floats = torch.split(self.store.preprocess.normalise(images), sizes)
+            with one_thread():
+                [(images, rows)] = self.store.fetch([torch.cat(stack)])
+                if self.augment != Augment():
+                    chances = [
+                        self.augment.chances(size, self._chance(epoch, skip + start + place))
+                        for place, size in enumerate(sizes)
+                    ]
+                    images = self.augment.moved(images, torch.cat(chances, dim=1), self._fill())
+                floats = torch.split(self.store.preprocess.normalise(images), sizes)
             targets = torch.split(self.targets[rows], sizes)
             for place, whole in enumerate(zip(floats, targets, stack, strict=True)):
                 if len(whole[0]):

@@ -12,11 +12,11 @@ chain rule, from the same matrices:
 
     dx: as y, of dy, with the weight turned around      dw = G' [ (A dy A') * (B' x B) ] G
 
-The matrices are Toom and Cook's: the outputs of one axis are the coefficients of a product of two
-polynomials, which is known once it is known at n points, one of them infinity. Which points they
-are decides how much is lost to rounding: with 0, +-3/4 and +-3/2 patches of 4 stay within three
-times what float32 loses in the plain sum; the usual 0, +-1 and +-2 lose ten times as much. A number
-that is not finite reaches the whole of each patch that reads it, and as NaN.
+The matrices are Toom and Cook's, turned around: a product of two polynomials is known once it is
+known at n points, one of them infinity. Which points they are decides how much is lost to
+rounding: with 0, +-3/4 and +-3/2 patches of 4 lose two and a half times what float32 loses in the
+plain sum; with the usual 0, +-1 and +-2 five times. Patches of 2 lose less than the plain sum. A
+number that is not finite reaches the whole of each patch that reads it, and as NaN.
 """
 
 from __future__ import annotations

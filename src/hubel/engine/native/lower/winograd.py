@@ -43,7 +43,8 @@ GAIN = 0.95  # at most so much of the plain kernel's time
 PAIRED = 0.7  # what a kernel on pairs of bfloat16 takes, next to the plain one
 PRODUCT = 1.25  # what one of Winograd's products takes, next to one of the plain kernels'
 READ, WRITTEN, SLOPE = 1.0, 0.75, 1.5  # transforms: of a number of x (n times as much), of y and
-FOLD = 3.0  # of dy (m times as much); and adding up a vector's lanes
+FOLD = 2.0  # of dy (m times as much); and adding up a vector's lanes
+ONCE = 0.5  # a weight's transform, once a step, with some tiles to share in it
 FORWARD = 2  # the largest patches on the way forward, in float32
 LARGEST = 12 << 20  # bytes of a convolution's transformed weights: they are read for every patch
 
@@ -146,7 +147,8 @@ def _passing(way: Way) -> float:
     form = way.form
     each = PRODUCT * way.cin * way.cout
     each += READ * form.n * way.cin + WRITTEN * form.patch * way.cout
-    return math.prod(way.patches) * form.n**2 * each
+    once = ONCE * way.cin * way.cout
+    return form.n**2 * (math.prod(way.patches) * each + once)
 
 
 def _gradient(way: Way) -> float:
@@ -154,7 +156,7 @@ def _gradient(way: Way) -> float:
     form, pairs, (tall, wide) = way.form, way.cin * way.cout, way.patches
     each = PRODUCT * pairs + READ * form.n * way.cin + SLOPE * form.patch * way.cout
     folds = -(-tall // together(tall, wide))
-    return form.n**2 * (tall * wide * each + folds * FOLD * pairs)
+    return form.n**2 * (tall * wide * each + (folds * FOLD + ONCE) * pairs)
 
 
 # ---- what runs
