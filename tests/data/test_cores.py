@@ -5,8 +5,9 @@ import subprocess
 import sys
 
 import pytest
+import torch
 
-from hubel.data.cores import cores
+from hubel.data.cores import cores, one_thread
 
 
 def test_at_least_one_and_no_more_than_the_machine_has():
@@ -35,3 +36,11 @@ def test_where_no_process_is_pinned_the_machines_cores_count(monkeypatch, count,
     monkeypatch.delattr(os, "sched_getaffinity", raising=False)
     monkeypatch.setattr(os, "cpu_count", lambda: count)
     assert cores() == expected
+
+
+def test_one_thread_and_as_many_as_before_after_it():
+    before = torch.get_num_threads()
+    with pytest.raises(ZeroDivisionError), one_thread():
+        assert torch.get_num_threads() == 1
+        1 / 0  # noqa: B018
+    assert torch.get_num_threads() == before

@@ -8,7 +8,9 @@ and large enough. What is left at the edges of the map counts as well.
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+
+from hubel.engine.native.emit import Function, Value
 
 LATENCY = 4  # cycles until a sum can be added to again
 PER_CYCLE = 2  # multiply-adds, and loads, that start in a cycle
@@ -23,6 +25,15 @@ def parts(total: int, size: int) -> list[tuple[int, int]]:
     """(size, how many of it): `total` cut into blocks, the rest as one smaller block."""
     full, rest = divmod(total, size)
     return [(s, n) for s, n in ((size, full), (rest, 1)) if s and n]
+
+
+def in_blocks(f: Function, total: int, size: int) -> Iterator[tuple[Value, int]]:
+    """`for first, many in in_blocks(...)`: what is written in the loop is done for each block."""
+    before = 0
+    for many, count in parts(total, size):
+        with f.loop(0, count) as number:
+            yield number * many + before, many
+        before += many * count
 
 
 @functools.cache

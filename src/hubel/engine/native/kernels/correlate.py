@@ -33,7 +33,7 @@ from hubel.engine.native.emit import (
     vector,
 )
 from hubel.engine.native.kernels.axis import LIFT, Axis, Run, runs, taps_inside
-from hubel.engine.native.kernels.blocks import best_block, parts
+from hubel.engine.native.kernels.blocks import best_block, in_blocks
 from hubel.engine.native.kernels.functions import beats, relu
 from hubel.engine.native.kernels.norm import add_to_sums
 from hubel.engine.native.machine import Machine
@@ -130,16 +130,11 @@ class _Writer:
         with f.loop(0, spec.groups) as group:
             w = f.arg("w").at(group * group_weights)
             x = f.arg("x").at(group * (spec.cin * spec.x_plane))
-            done = 0
-            for size, count in parts(spec.cout, self.ob):
-                with f.loop(0, count) as number:
-                    first = number * size + done
-                    mine = w.at(first * (spec.w_out * 4))
-                    channel = group * spec.cout + first
-                    for run in self.runs:
-                        with f.loop(0, run.count) as block:
-                            self._block(row, phase, x, mine, channel, size, run, block)
-                done += size * count
+            for first, size in in_blocks(f, spec.cout, self.ob):
+                mine, channel = w.at(first * (spec.w_out * 4)), group * spec.cout + first
+                for run in self.runs:
+                    with f.loop(0, run.count) as block:
+                        self._block(row, phase, x, mine, channel, size, run, block)
 
     # ---- one block
 

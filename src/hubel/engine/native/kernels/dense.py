@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from hubel.engine.native.emit import F32, PTR, Function, Registers
-from hubel.engine.native.kernels.blocks import best_block, parts, unrolled
+from hubel.engine.native.kernels.blocks import best_block, in_blocks, unrolled
 from hubel.engine.native.machine import Machine
 
 
@@ -52,36 +52,26 @@ def write_dense_gradient(name: str, spec: DenseGradient, machine: Machine) -> Fu
     vector = 4 * machine.floats
     vectors = row // vector
     ob, vb = best_block(spec.outputs, vectors, machine.accumulators)
-    out = 0
-    for outs, many in parts(spec.outputs, ob):
-        with f.loop(0, many) as a:
-            first = a * outs + out
-            start = 0
-            for wide, count in parts(vectors, vb):
-                with f.loop(0, count) as b:
-                    column = (b * wide + start) * vector
-                    g = f.arg("g").at(first * row + column)
-                    sums = Registers(
-                        f.load(g.at(o * row + v * vector))
-                        for o in range(outs) for v in range(wide)
-                    )  # fmt: skip
-                    for tile in range(spec.tiles):
-                        x = f.arg("x").at(column + tile * lanes * row)
-                        dy = f.arg("dy").at(first * machine.vector + tile * spec.tile)
-                        with f.loop(0, lanes, carry=sums) as image:
-                            here = x.at(image * row)
-                            xs = [f.load(here.at(v * vector)) for v in range(wide)]
-                            for o in range(outs):
-                                d = f.load(dy.at(image * 4 + o * machine.vector), F32)
-                                d = f.spread(d)
-                                for v in range(wide):
-                                    slot = o * wide + v
-                                    sums[slot] = f.fma(d, xs[v], sums[slot])
+    for first, outs in in_blocks(f, spec.outputs, ob):
+        for start, wide in in_blocks(f, vectors, vb):
+            column = start * vector
+            g = f.arg("g").at(first * row + column)
+            sums = Registers(
+                f.load(g.at(o * row + v * vector)) for o in range(outs) for v in range(wide)
+            )
+            for tile in range(spec.tiles):
+                x = f.arg("x").at(column + tile * lanes * row)
+                dy = f.arg("dy").at(first * machine.vector + tile * spec.tile)
+                with f.loop(0, lanes, carry=sums) as image:
+                    here = x.at(image * row)
+                    xs = [f.load(here.at(v * vector)) for v in range(wide)]
                     for o in range(outs):
+                        d = f.spread(f.load(dy.at(image * 4 + o * machine.vector), F32))
                         for v in range(wide):
-                            f.store(sums[o * wide + v], g.at(o * row + v * vector))
-                start += wide * count
-        out += outs * many
+                            sums[o * wide + v] = f.fma(d, xs[v], sums[o * wide + v])
+            for o in range(outs):
+                for v in range(wide):
+                    f.store(sums[o * wide + v], g.at(o * row + v * vector))
     return f
 
 

@@ -19,7 +19,7 @@ from hubel.engine.native.emit import (
     Value,
     first_of,
 )
-from hubel.engine.native.kernels.blocks import best_block, parts
+from hubel.engine.native.kernels.blocks import best_block, in_blocks
 from hubel.engine.native.kernels.dense import Dense, row_floats
 from hubel.engine.native.kernels.functions import relu
 from hubel.engine.native.machine import Machine
@@ -43,33 +43,29 @@ def write_dense_rows(name: str, spec: DenseRows, machine: Machine) -> Function:
     lanes, row = machine.lanes, row_floats(spec.inputs, machine) * 4
     whole, left = divmod(spec.inputs, machine.floats)
     vector = 4 * machine.floats
-    done = 0
-    for size, count in parts(spec.outputs, machine.accumulators // lanes):
-        with f.loop(0, count) as block:
-            first = block * size + done
-            w = f.arg("w").at(first * (spec.inputs * 4))
-            sums = Registers([f.constant(0.0)] * (size * lanes))
+    for first, size in in_blocks(f, spec.outputs, machine.accumulators // lanes):
+        w = f.arg("w").at(first * (spec.inputs * 4))
+        sums = Registers([f.constant(0.0)] * (size * lanes))
 
-            def products(place: Value, there: Some, w: Value = w, sums: Registers = sums) -> None:
-                x = f.arg("x").at(place)
-                xs = [f.load_there(x.at(n * row), there) for n in range(lanes)]
-                for o in range(len(sums) // lanes):
-                    weights = f.load_there(w.at(place + o * spec.inputs * 4), there)
-                    for n in range(lanes):
-                        sums[o * lanes + n] = f.fma(weights, xs[n], sums[o * lanes + n])
+        def products(place: Value, there: Some, w: Value = w, sums: Registers = sums) -> None:
+            x = f.arg("x").at(place)
+            xs = [f.load_there(x.at(n * row), there) for n in range(lanes)]
+            for o in range(len(sums) // lanes):
+                weights = f.load_there(w.at(place + o * spec.inputs * 4), there)
+                for n in range(lanes):
+                    sums[o * lanes + n] = f.fma(weights, xs[n], sums[o * lanes + n])
 
-            with f.loop(0, whole, carry=sums) as k:
-                products(k * vector, EVERY)
-            if left:
-                products(f.constant(whole * vector, I64), first_of(machine.floats, left))
-            for slot, total in enumerate(sums):
-                o, n = divmod(slot, lanes)
-                y = f.lane_sum(total)
-                if spec.bias:
-                    y = y + f.load(f.arg("b").at((first + o) * 4), F32)
-                place = f.arg("y").at((first + o) * machine.vector + n * 4)
-                f.store(relu(f, y) if spec.relu else y, place)
-        done += size * count
+        with f.loop(0, whole, carry=sums) as k:
+            products(k * vector, EVERY)
+        if left:
+            products(f.constant(whole * vector, I64), first_of(machine.floats, left))
+        for slot, total in enumerate(sums):
+            o, n = divmod(slot, lanes)
+            y = f.lane_sum(total)
+            if spec.bias:
+                y = y + f.load(f.arg("b").at((first + o) * 4), F32)
+            place = f.arg("y").at((first + o) * machine.vector + n * 4)
+            f.store(relu(f, y) if spec.relu else y, place)
     return f
 
 
@@ -103,11 +99,8 @@ def write_dense_rows_back(name: str, spec: DenseRowsBack, machine: Machine) -> F
                 found = found + f.load_there(dx, there, found.kind)
             f.store_there(found, dx, there)
 
-    done = 0
-    for size, count in parts(whole, machine.accumulators // lanes):
-        with f.loop(0, count) as number:
-            block(number * size + done, size, EVERY)
-        done += size * count
+    for start, size in in_blocks(f, whole, machine.accumulators // lanes):
+        block(start, size, EVERY)
     if left:
         block(f.constant(whole, I64), 1, first_of(machine.floats, left))
     return f
@@ -164,11 +157,8 @@ def write_dense_whole(name: str, spec: DenseWhole, machine: Machine) -> Function
     last = (f.arg("o1") - f.arg("o0")) // ob * ob + f.arg("o0")
     for outs, low, high in ((ob, f.arg("o0"), last), (1, last, f.arg("o1"))):
         with f.loop(low, high, outs) as first:
-            before = 0
-            for size, count in parts(whole, vb):
-                with f.loop(0, count) as b:
-                    block(first, outs, b * size + before, size, EVERY)
-                before += size * count
+            for start, size in in_blocks(f, whole, vb):
+                block(first, outs, start, size, EVERY)
             if left:
                 block(first, outs, f.constant(whole, I64), 1, first_of(machine.floats, left))
     return f

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 from hubel.engine.native.emit import F32, I32, I64, PTR, Function, Registers, Value, vector
 from hubel.engine.native.kernels.axis import Axis, Run, runs
-from hubel.engine.native.kernels.blocks import LATENCY, parts
+from hubel.engine.native.kernels.blocks import LATENCY, in_blocks, parts
 from hubel.engine.native.kernels.correlate import over_columns
 from hubel.engine.native.machine import Machine
 
@@ -140,13 +140,9 @@ class _Writer:
         with f.loop(0, spec.groups) as group:
             x = f.arg("x").at(group * (spec.cin * spec.x_plane))
             dy = f.arg("dy").at(group * (spec.cout * spec.y_plane))
-            done = 0
-            for size, count in parts(spec.cout, ob):
-                with f.loop(0, count) as number:
-                    out = number * size + done
-                    packed = group * group_bytes + (number * packed_out + done // ob * packed_out)
-                    self._inputs(group, out, size, ib, x, dy, packed)
-                done += size * count
+            for out, size in in_blocks(f, spec.cout, ob):
+                packed = group * group_bytes + out // ob * packed_out
+                self._inputs(group, out, size, ib, x, dy, packed)
 
     def _inputs(
         self, group: Value, out: Value, outs: int, ib: int, x: Value, dy: Value, packed: Value

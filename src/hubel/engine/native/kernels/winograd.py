@@ -28,7 +28,6 @@ from fractions import Fraction
 
 from hubel.engine.native.emit import F32, I64, PTR, Function, Value
 from hubel.engine.native.kernels.axis import Axis
-from hubel.engine.native.kernels.blocks import parts
 from hubel.engine.native.machine import Machine
 
 Matrix = tuple[tuple[float, ...], ...]
@@ -379,12 +378,3 @@ def gradient_of_weight(f: Function, form: Form, found: list[Value]) -> list[Valu
     rows = [found[n * a : n * a + n] for a in range(n)]
     slopes = both_sides(f, turned(form.weight), rows)
     return [value for line in slopes for value in line if value is not None]
-
-
-def blocks_of_channels(channels: int, block: int) -> list[tuple[int, int, int]]:
-    """(channels, how many such blocks, channels before them)."""
-    found, before = [], 0
-    for size, count in parts(channels, block):
-        found.append((size, count, before))
-        before += size * count
-    return found

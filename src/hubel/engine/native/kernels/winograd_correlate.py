@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 from hubel.engine.native.emit import F32, I64, PTR, Function, Registers, Value
 from hubel.engine.native.kernels.axis import Axis
+from hubel.engine.native.kernels.blocks import in_blocks
 from hubel.engine.native.kernels.correlate import largest_of
 from hubel.engine.native.kernels.functions import relu
 from hubel.engine.native.kernels.norm import add_to_sums
@@ -23,7 +24,6 @@ from hubel.engine.native.kernels.winograd import (
     Stretch,
     Window,
     applied,
-    blocks_of_channels,
     stretches,
 )
 from hubel.engine.native.machine import Machine
@@ -142,15 +142,13 @@ class _Writer:
 
     def _products(self, row: Value, width: int) -> None:
         f, spec, n = self.f, self.spec, self.form.n
-        for size, count, before in blocks_of_channels(spec.cout, spec.block[0]):
-            with f.loop(0, count) as number:
-                out = number * size + before
-                u = f.arg("u").at(out * (n * n * spec.cin * 4) + row * (n * spec.cin * size * 4))
-                sums = Registers([f.constant(0.0)] * (n * size * width))
-                with f.loop(0, spec.cin, carry=sums) as c:
-                    self._channel(sums, u.at(c * (n * size * 4)), c, size, width)
-                place = (row * spec.cout + out) * (self.form.patch * width * self.v)
-                self._put_down(sums, self.found.at(place), size, width)
+        for out, size in in_blocks(f, spec.cout, spec.block[0]):
+            u = f.arg("u").at(out * (n * n * spec.cin * 4) + row * (n * spec.cin * size * 4))
+            sums = Registers([f.constant(0.0)] * (n * size * width))
+            with f.loop(0, spec.cin, carry=sums) as c:
+                self._channel(sums, u.at(c * (n * size * 4)), c, size, width)
+            place = (row * spec.cout + out) * (self.form.patch * width * self.v)
+            self._put_down(sums, self.found.at(place), size, width)
 
     def _channel(self, sums: Registers, u: Value, c: Value, size: int, width: int) -> None:
         f = self.f

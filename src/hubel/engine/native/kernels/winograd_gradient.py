@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 from hubel.engine.native.emit import I64, PTR, Function, Registers, Value
 from hubel.engine.native.kernels.axis import Axis
-from hubel.engine.native.kernels.blocks import parts
+from hubel.engine.native.kernels.blocks import in_blocks
 from hubel.engine.native.kernels.weight_gradient import folded
 from hubel.engine.native.kernels.winograd import (
     Block,
@@ -25,7 +25,6 @@ from hubel.engine.native.kernels.winograd import (
     Window,
     added,
     applied,
-    blocks_of_channels,
     chosen,
     stretches,
     turned,
@@ -88,12 +87,10 @@ def _blocks(spec: WinogradGradient, machine: Machine) -> list[tuple[int, int, in
     """(first out, how many, first in, how many, place in `g`), one after the other."""
     a, b = block_of(machine)
     found, place = [], 0
-    for outs, count_out, before_out in blocks_of_channels(spec.cout, a):
-        for o in range(count_out):
-            for ins, count_in, before_in in blocks_of_channels(spec.cin, b):
-                for i in range(count_in):
-                    found.append((before_out + o * outs, outs, before_in + i * ins, ins, place))
-                    place += machine.lanes
+    for out in range(0, spec.cout, a):
+        for first in range(0, spec.cin, b):
+            found.append((out, min(a, spec.cout - out), first, min(b, spec.cin - first), place))
+            place += machine.lanes
     return found
 
 
@@ -132,11 +129,8 @@ class _Writer:
 
     def write(self) -> None:
         f, spec = self.f, self.spec
-        before = 0
-        for tall, count in parts(spec.patches[0], spec.together):
-            with f.loop(0, count) as number:
-                self._together(number * tall + before, tall)
-            before += tall * count
+        for first, tall in in_blocks(f, spec.patches[0], spec.together):
+            self._together(first, tall)
 
     def _together(self, first: Value, tall: int) -> None:
         """`first`: the first row of patches."""
@@ -244,17 +238,11 @@ class _Writer:
         dy = slopes.at(nu * (spec.cout * many * v))
         g = f.arg("g").at(matrix * (4 * matrix_floats(spec, self.machine)))
         across = -(-spec.cin // self.ins) * v  # bytes of the blocks of one block of outputs
-        for outs, count_out, before_out in blocks_of_channels(spec.cout, self.outs):
-            with f.loop(0, count_out) as o:
-                out = o * outs + before_out
-                line = g.at((o + before_out // self.outs) * across)
-                for ins, count_in, before_in in blocks_of_channels(spec.cin, self.ins):
-                    with f.loop(0, count_in) as i:
-                        first = i * ins + before_in
-                        at = line.at((i + before_in // self.ins) * v)
-                        self._block(
-                            dy.at(out * (many * v)), x.at(first * (many * v)), at, outs, ins, many
-                        )
+        for out, outs in in_blocks(f, spec.cout, self.outs):
+            line = g.at(out // self.outs * across)
+            for first, ins in in_blocks(f, spec.cin, self.ins):
+                at = line.at(first // self.ins * v)
+                self._block(dy.at(out * (many * v)), x.at(first * (many * v)), at, outs, ins, many)
 
     def _block(self, dy: Value, x: Value, to: Value, outs: int, ins: int, many: int) -> None:
         f, v = self.f, self.v
