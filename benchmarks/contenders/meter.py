@@ -14,12 +14,15 @@ from numpy.typing import NDArray
 
 
 def words() -> argparse.Namespace:
-    """--net NAME --data FILE.npz --batch N --seconds S"""
+    """--net NAME --data FILE.npz --batch N --seconds S --shift PIXELS"""
     parser = argparse.ArgumentParser()
     parser.add_argument("--net", choices=("lenet5", "resnet20"), required=True)
     parser.add_argument("--data", required=True, help=".npz: images uint8 (N, C, H, W), labels")
     parser.add_argument("--batch", type=int, required=True)
     parser.add_argument("--seconds", type=float, required=True, help="of counting after warm-up")
+    parser.add_argument(
+        "--shift", type=int, default=0, help="pixels; with it images are flipped too"
+    )
     return parser.parse_args()
 
 

@@ -49,7 +49,7 @@ def main() -> None:
             optimiser={"name": "sgd", "lr": 0.01, "momentum": 0.9, "weight_decay": 0.0},
             schedule={"name": "constant"},
             smoothing=0.0,
-            augment=Augment(),
+            augment=Augment(flip=words.shift > 0, shift=words.shift),
             val=0.0,
             test=0.0,
         )

@@ -45,7 +45,8 @@ class Counting(L.Callback):
 def main() -> None:
     words = meter.words()
     images, labels = meter.load(words.data)
-    loader = DataLoader(Images(images, labels), batch_size=words.batch, shuffle=True)
+    data = Images(images, labels, words.shift)
+    loader = DataLoader(data, batch_size=words.batch, shuffle=True)
     model = Classifier(nets.build(words.net, images.shape[1], images.shape[2]))
     count = meter.Meter(words.seconds)
     trainer = L.Trainer(max_epochs=1000, callbacks=[Counting(count)])

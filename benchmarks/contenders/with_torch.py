@@ -13,7 +13,8 @@ from torch.utils.data import DataLoader
 def main() -> None:
     words = meter.words()
     images, labels = meter.load(words.data)
-    loader = DataLoader(Images(images, labels), batch_size=words.batch, shuffle=True)
+    data = Images(images, labels, words.shift)
+    loader = DataLoader(data, batch_size=words.batch, shuffle=True)
 
     model = nets.build(words.net, images.shape[1], images.shape[2])
     loss_fn = nn.CrossEntropyLoss()

@@ -268,6 +268,24 @@ def test_which_convolutions_gain_by_winograds_form(layers, size, expected):
     assert forms(nn.Sequential(*body, pooled(layers[-1][1])), size) == expected
 
 
+def test_scratch_is_not_shared_by_kernels_that_wait_for_other_tiles(monkeypatch):
+    """A fully connected branch beside a convolution, several tiles at work together: on the way
+    back its images lie in rows until all tiles have theirs; the convolution works on others."""
+    monkeypatch.setattr(winograd, "GAIN", math.inf)
+    net = seeded(
+        wired(
+            lambda m, x: (
+                m.side((y := torch.tanh(m.one(x))).flatten(1)) + m.end(m.two(y).mean((2, 3)))
+            ),
+            one=lambda: conv(3, 8), two=lambda: conv(8, 8), side=lambda: nn.Linear(288, 5),
+            end=lambda: nn.Linear(8, 5),
+        )
+    )  # fmt: skip
+    images, labels = batch(70, 3, 6, 6)
+    step = assert_agrees(net, images, labels, machine=this_machine(), threads=1)
+    assert step.plan.tiles > 1
+
+
 def test_twenty_layers_deep_gradients_are_where_pytorchs_float32_is():
     """resnet20 with tanh, so that no mask depends on rounding; every parameter by its own size."""
     net = seeded(lambda: _smooth(hubel.build("resnet20", classes=5)))

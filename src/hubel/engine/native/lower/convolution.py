@@ -58,13 +58,33 @@ def prepare_weights(p: Planner) -> None:
 
 def conv(p: Planner, node: Node) -> bool:
     """Forward: one kernel, tail and the sums of a norm behind it included. True where it sums."""
-    v, o = p.machine.vector, node.options
+    norms = [n for n in p.norms_of(node.output) if p.batch_statistics(n)]
+    pool, relu = (bool(node.options.get(word)) for word in ("pool", "relu"))
+    summed = bool(norms) and not (pool or relu)  # the kernel sums before its tail
+    tail = {"bias": "bias" in node.weights, "relu": relu, "sums": summed, "pool": pool}
+    x, y = p.values[node.inputs[0]], p.new_value(node.output)
+    extra: Argument = 0
+    if pool:
+        extra = p.kept[node.output, "which"] = Buffer(y.elements, bytes_=True)
+    elif summed:
+        extra = p.sums_of(norms[0])
+    given = (bias(node), extra, p.shift_of(norms[0]) if summed else 0)
+    way = ways_of(p, node).forward
+    if way is not None:
+        pass_through(p, way, x, y, tail, *given)
+    else:
+        _pass_plainly(p, node, x, y, tail, *given)
+    return summed
+
+
+def _pass_plainly(
+    p: Planner, node: Node, x: Buffer, y: Buffer, tail: dict[str, bool], bias: Argument,
+    extra: Argument, shift: Argument,
+) -> None:  # fmt: skip
+    v, groups = p.machine.vector, node.options["groups"]
     (cin, _, wi), (cout, h, w) = p.graph.shapes[node.inputs[0]], p.graph.shapes[node.output]
     rows, columns = _axes(p, node)
-    groups, taps = o["groups"], rows.kernel * columns.kernel
-    norms = [n for n in p.norms_of(node.output) if p.batch_statistics(n)]
-    pool = o.get("pool", False)
-    summed = bool(norms) and not (pool or o.get("relu"))  # the kernel sums before its tail
+    taps = rows.kernel * columns.kernel
     if node.kind == "conv_transposed":
         rows, columns = rows.back(), columns.back()
         strides = (taps, cout // groups * taps)
@@ -72,30 +92,15 @@ def conv(p: Planner, node: Node) -> bool:
         strides = (cin // groups * taps, taps)
     spec = Correlate(
         cin // groups, cout // groups, groups, rows, columns, *strides,
-        rows.n_in * wi * v, wi * v, v, h * w * v, w * v, v,
-        bias="bias" in node.weights, relu=o.get("relu", False), sums=summed, pool=pool,
+        rows.n_in * wi * v, wi * v, v, h * w * v, w * v, v, **tail,
     )  # fmt: skip
-    y = p.new_value(node.output)
-    extra: Argument = 0
-    if pool:
-        extra = p.kept[node.output, "which"] = Buffer(y.elements, bytes_=True)
-    elif summed:
-        extra = p.sums_of(norms[0])
-    shift = p.shift_of(norms[0]) if summed else 0
-    x = p.values[node.inputs[0]]
-    way = ways_of(p, node).forward
-    if way is not None:
-        tail = {"bias": spec.bias, "relu": spec.relu, "sums": summed, "pool": pool}
-        pass_through(p, way, x, y, tail, bias(node), extra, shift)
-        return summed
     p.widest = max(p.widest, columns.n_in)
     weight: Argument = Weight(node.weights["weight"])
     paired = halves_of(p, node).forward
     if paired is not None:
         spec = halved(replace(spec, w_out=cin // 2 * taps))
         x, weight = half_channels(p, x, cin, rows.n_in * wi), paired
-    p.call(spec, x, weight, bias(node), y, extra, shift, p.present, ZEROS, 0, h)
-    return summed
+    p.call(spec, x, weight, bias, y, extra, shift, p.present, ZEROS, 0, h)
 
 
 def bias(node: Node) -> Argument:
@@ -105,57 +110,67 @@ def bias(node: Node) -> Argument:
 
 def conv_back(p: Planner, node: Node) -> None:
     """Back through the tail, then the gradients of bias, weight and input."""
-    v, o = p.machine.vector, node.options
-    (cin, hi, wi), (cout, _, _) = p.graph.shapes[node.inputs[0]], p.graph.shapes[node.output]
+    cout = p.graph.shapes[node.output][0]
     ho, wo = conv_out(p, node)
     dy = through_tail(p, node, cout, ho, wo)
     bias_back(p, node, dy, cout, ho * wo)
-    rows, columns = _axes(p, node)
-    groups, taps = o["groups"], rows.kernel * columns.kernel
-    name = node.weights["weight"]
-    x = p.values[node.inputs[0]]
-    turned = node.kind == "conv_transposed"
-    ways = ways_of(p, node)
+    name, x, ways = node.weights["weight"], p.values[node.inputs[0]], ways_of(p, node)
     if ways.gradient is not None:
         weight_gradient(p, name, ways.gradient, x, dy)
     elif name in p.learns:
-        # a transposed convolution's weight stands as its adjoint's, which reads y and writes x
-        c, k = (cout, cin) if turned else (cin, cout)
-        spec = WeightGradient(
-            c // groups, k // groups, groups, rows, columns,
-            *((ho * wo * v, wo * v, hi * wi * v, wi * v) if turned
-              else (hi * wi * v, wi * v, ho * wo * v, wo * v)),
-            packed=math.prod(p.weights[name]) > LANE_WEIGHTS,
-        )  # fmt: skip
-        given = (dy, x) if turned else (x, dy)
-        if worth_pairing(p, node).gradient:
-            spec, given = half_gradient(p, spec, x, dy)
-        if spec.packed:
-            g = p.packed_part(name, packing(spec, p.machine), packed_floats(spec, p.machine))
-        else:
-            g = p.lane_part(name, math.prod(p.weights[name]))
-        p.call(spec, *given, g, 0, spec.rows.n_out)
+        _weight_plainly(p, node, x, dy)
     if node.inputs[0] not in p.wanted:
         return
-    if turned:
+    dx, add = p.contribute(node.inputs[0])
+    if ways.back is not None:
+        pass_through(p, ways.back, dy, dx, {"add": add})
+    else:
+        _back_plainly(p, node, dy, dx, add)
+
+
+def _weight_plainly(p: Planner, node: Node, x: Buffer, dy: Buffer) -> None:
+    v, groups, name = p.machine.vector, node.options["groups"], node.weights["weight"]
+    cin, hi, wi = p.graph.shapes[node.inputs[0]]
+    cout, (ho, wo) = p.graph.shapes[node.output][0], conv_out(p, node)
+    rows, columns = _axes(p, node)
+    read, written, given = (cin, hi, wi), (cout, ho, wo), (x, dy)
+    if node.kind == "conv_transposed":  # its weight stands as its adjoint's, which reads y
+        read, written, given = written, read, (dy, x)
+    spec = WeightGradient(
+        read[0] // groups, written[0] // groups, groups, rows, columns,
+        read[1] * read[2] * v, read[2] * v, written[1] * written[2] * v, written[2] * v,
+        packed=math.prod(p.weights[name]) > LANE_WEIGHTS,
+    )  # fmt: skip
+    if worth_pairing(p, node).gradient:
+        spec, given = half_gradient(p, spec, x, dy)
+    if spec.packed:
+        g = p.packed_part(name, packing(spec, p.machine), packed_floats(spec, p.machine))
+    else:
+        g = p.lane_part(name, math.prod(p.weights[name]))
+    p.call(spec, *given, g, 0, spec.rows.n_out)
+
+
+def _back_plainly(p: Planner, node: Node, dy: Buffer, dx: Buffer, add: bool) -> None:
+    v, groups = p.machine.vector, node.options["groups"]
+    cin, hi, wi = p.graph.shapes[node.inputs[0]]
+    cout, (ho, wo) = p.graph.shapes[node.output][0], conv_out(p, node)
+    rows, columns = _axes(p, node)
+    taps = rows.kernel * columns.kernel
+    if node.kind == "conv_transposed":
         strides = (cout // groups * taps, taps)
     else:
         rows, columns = rows.back(), columns.back()
         strides = (taps, cin // groups * taps)
-    dx, add = p.contribute(node.inputs[0])
-    if ways.back is not None:
-        pass_through(p, ways.back, dy, dx, {"add": add})
-        return
-    spec_back = Correlate(
+    spec = Correlate(
         cout // groups, cin // groups, groups, rows, columns, *strides,
         ho * wo * v, wo * v, v, hi * wi * v, wi * v, v, add=add,
     )  # fmt: skip
-    weight: Argument = Weight(name)
+    weight: Argument = Weight(node.weights["weight"])
     paired = halves_of(p, node).back
     if paired is not None:
-        spec_back, weight = halved(replace(spec_back, w_in=cin * taps)), paired
+        spec, weight = halved(replace(spec, w_in=cin * taps)), paired
         dy = half_channels(p, dy, cout, ho * wo)
-    p.call(spec_back, dy, weight, 0, dx, 0, 0, 0, ZEROS, 0, hi)
+    p.call(spec, dy, weight, 0, dx, 0, 0, 0, ZEROS, 0, hi)
 
 
 def through_tail(p: Planner, node: Node, c: int, h: int, w: int) -> Buffer:

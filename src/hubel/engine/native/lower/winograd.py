@@ -26,11 +26,9 @@ from hubel.engine.native.kernels.winograd_gradient import (
 )
 from hubel.engine.native.lower.halves import Worth
 from hubel.engine.native.plan import (
-    SCRATCH,
     ZEROS,
     Argument,
     Buffer,
-    Mine,
     Now,
     Part,
     Shared,
@@ -188,22 +186,25 @@ def pass_through(
     if tail.get("pool", False):
         rows, columns = (replace(axis, n_out=axis.n_out // 2 * 2) for axis in (rows, columns))
     spec = WinogradCorrelate(way.form, way.cin, way.cout, rows, columns, _block(p, way), **tail)
-    p.scratch = max(p.scratch, spec.scratch(p.machine))
     p.widest = max(p.widest, columns.n_in)
     p.call(
-        spec, x, way.weights, bias, y, extra, shift, p.present, ZEROS, Mine(SCRATCH),
+        spec, x, way.weights, bias, y, extra, shift, p.present, ZEROS, _scratch(p, spec),
         0, spec.patches[0],
     )  # fmt: skip
+
+
+def _scratch(p: Planner, spec: WinogradCorrelate | WinogradGradient) -> Buffer:
+    """Room for the transforms, for this one call."""
+    return Buffer(spec.scratch(p.machine) // p.machine.vector)
 
 
 def weight_gradient(p: Planner, name: str, way: Way, x: Buffer, dy: Buffer) -> None:
     """Run the weight gradient's kernel."""
     spec = WinogradGradient(way.form, way.cin, way.cout, way.rows, way.columns)
-    p.scratch = max(p.scratch, spec.scratch(p.machine))
     p.widest = max(p.widest, spec.columns.n_in, spec.columns.n_out)
     floats = matrix_floats(spec, p.machine)
     room = p.sum_space(way.form.n**2 * floats * 4)
     part = Reduce("winograd", way.form.kernel**2, floats, way.form)
     count = math.prod(p.weights[name])
     p.parts.append(Part(name, part, room.offset, count, pairs_of(spec, p.machine)))
-    p.call(spec, x, dy, room, ZEROS, Mine(SCRATCH))
+    p.call(spec, x, dy, room, ZEROS, _scratch(p, spec))
