@@ -81,7 +81,17 @@ def test_seed_decides_the_weights(name):
     assert not weights(1).equal(weights(2))
 
 
-@pytest.mark.parametrize("name", CLASSIFIERS)
+# The other VGGs differ in depth alone, and take three seconds each.
+BETWEEN = {"vgg11_bn", "vgg13", "vgg13_bn", "vgg16", "vgg16_bn", "vgg19"}
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=[pytest.mark.slow] if name in BETWEEN else [])
+        for name in CLASSIFIERS
+    ],
+)
 def test_forward_and_backward_reach_every_parameter(name):
     """Two images of the usual size, or of 64 pixels."""
     torch.manual_seed(1)

@@ -46,7 +46,10 @@ def unbroken(tmp_path_factory):
     return weights(folder)
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+@pytest.mark.parametrize(
+    "number",
+    [signal.SIGTERM, pytest.param(signal.SIGKILL, marks=pytest.mark.slow)],  # see also below
+)
 def test_broken_off_and_resumed_is_bit_equal(tmp_path, unbroken, number):
     process = launch(tmp_path)
     wait_for_step(process, 13)
