@@ -21,7 +21,6 @@ Winograd's form does fewer.
 from __future__ import annotations
 
 import argparse
-import ctypes
 import functools
 import importlib.util
 import re
@@ -35,30 +34,19 @@ from pathlib import Path
 from typing import Any
 
 import common
-import matplotlib as mpl
-import numpy as np
+import roof
 import torch
 import torch.nn.functional as F
 from contenders.graph_walk import DECAY, MOMENTUM, RATE
 from contenders.step_nets import CASES, Case, build
+from roof import seconds
 from torch import Tensor, nn
 
-from hubel.engine.native import jit
-from hubel.engine.native.emit import I64, PTR, Function, Registers
-from hubel.engine.native.kernels.correlate import Correlate
 from hubel.engine.native.kernels.update import FIGURES, Update
-from hubel.engine.native.kernels.weight_gradient import WeightGradient
-from hubel.engine.native.kernels.winograd_correlate import WinogradCorrelate
-from hubel.engine.native.kernels.winograd_gradient import WinogradGradient
-from hubel.engine.native.kernels.writers import WRITERS
 from hubel.engine.native.machine import Machine, this_machine
-from hubel.engine.native.plan import Aim, Buffer
+from hubel.engine.native.plan import Aim
 from hubel.engine.native.step import Step, compile_step
 
-mpl.use("Agg")
-from matplotlib import pyplot as plt
-
-Multiplies = Correlate | WeightGradient | WinogradCorrelate | WinogradGradient
 OTHERS = ("jax", "tensorflow", "tinygrad")
 PACKAGES = ("llvmlite", "jax", "tensorflow-cpu", "tinygrad")
 CONTENDERS = ("native", "native bf16", "eager", "channels-last", "bf16", *OTHERS)
@@ -72,7 +60,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         print(weight(*words.one))
         return
     found: dict[str, Any] = {"threads": words.threads, "cases": {}}
-    peak = fma_peak(this_machine())
+    peak = roof.fma_peak(this_machine())
     found["peak_gflops_one_core"] = peak
     print(f"multiply-adds on registers: {peak:.0f} GFLOP/s a core")
     rows = []
@@ -81,7 +69,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         rows.append(_row(name, found["cases"][name], peak * words.threads))
     heads = ("", "native, ms", "of peak", "as defined", *words.contenders[1:], "bf16 / native bf16")
     common.table(f"one training step, {words.threads} threads: others / native", heads, rows)
-    found["kernels"] = {net: kernels(CASES[net], peak) for net in words.kernels}
+    found["kernels"] = {name: _kernels(CASES[name], peak) for name in words.kernels}
     found["compiling_seconds"] = {name: compiling(CASES[name]) for name in words.cases}
     common.table(
         "compiling, seconds", ("", "new", "kept"),
@@ -95,7 +83,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     name = f"native-{words.threads}"
     common.write(words.results, name, found, packages=PACKAGES)
     if found["kernels"]:
-        draw(found["kernels"], peak, words.results / f"{name}.png")
+        roof.draw(found["kernels"], peak, words.results / f"{name}.png")
 
 
 def _words(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -248,126 +236,14 @@ def _flop(case: Case) -> tuple[float, float]:
     return 2 * plan.macs * case.batch, 2 * plan.products * case.batch
 
 
-# ---- the roof
+def _kernels(case: Case, peak: float) -> list[dict[str, Any]]:
+    """With whole tiles, as large batches have them."""
+    machine, images = this_machine(), torch.zeros(2, case.channels, case.side, case.side)
+    plan = compiled(build(case), images, machine=machine).plan
+    return roof.kernels(case.net, plan, machine, peak)
 
 
-def fma_peak(machine: Machine) -> float:
-    """GFLOP/s of one core on chains of multiply-adds that never leave the registers."""
-    f = Function("chains", [("y", PTR), ("n", I64)], machine.lanes, internal=False)
-    chains = 16 if machine.registers >= 32 else 10
-    sums = Registers([f.load(f.arg("y").at(i * machine.vector)) for i in range(chains)])
-    a, b = f.load(f.arg("y")), f.load(f.arg("y").at(machine.vector))
-    with f.loop(0, f.arg("n"), carry=sums):
-        for i in range(chains):
-            sums[i] = f.fma(sums[i], a, b)
-    for i in range(chains):
-        f.store(sums[i], f.arg("y").at(i * machine.vector))
-    run = _loaded(f, machine, [ctypes.c_void_p, ctypes.c_int64])
-    y = np.full(16 * machine.lanes, 0.5, np.float32)
-    turns = 2_000_000
-    best = min(_seconds(lambda: run(y.ctypes.data, turns)) for _ in range(7))
-    return 2 * chains * machine.lanes * turns / best / 1e9
-
-
-def _loaded(f: Function, machine: Machine, kinds: Sequence[Any]) -> Callable[..., None]:
-    f.internal = False
-    code = jit.compile_object(jit.module_text([f], machine), machine)
-    loaded = jit.Loaded(code, machine, [f.name])
-    call = ctypes.CFUNCTYPE(None, *kinds)(loaded.address[f.name])
-
-    def run(*given: Any) -> None:
-        assert loaded is not None  # the code lives as long as this does
-        call(*given)
-
-    return run
-
-
-def _seconds(work: Callable[[], object]) -> float:
-    start = time.perf_counter()
-    work()
-    return time.perf_counter() - start
-
-
-def kernels(case: Case, peak: float) -> list[dict[str, Any]]:
-    """Every kernel of the case that multiplies, alone on warm data: GFLOP/s and FLOP a byte."""
-    machine = this_machine()
-    images = torch.zeros(2, case.channels, case.side, case.side)
-    step = compiled(build(case), images, machine=machine)
-    found: dict[Any, dict[str, Any]] = {}
-    for phase in step.plan.phases:
-        for call in phase.calls:
-            if isinstance(call.spec, Multiplies) and call.spec not in found:
-                sizes = [a.size(machine) for a in call.arguments if isinstance(a, Buffer)]
-                scratch = getattr(call.spec, "scratch", lambda machine: 0)(machine)
-                found[call.spec] = _kernel(call.spec, sum(sizes) - scratch, machine, peak)
-    rows = [
-        (k["what"], f"{k['gflops']:.0f}", f"{k['of_peak']:.0%}", f"{k['as_defined']:.0f}")
-        for k in found.values()
-    ]
-    heads = ("", "GFLOP/s", "of peak", "as defined")
-    common.table(f"kernels of {case.net}, one core", heads, rows)
-    return list(found.values())
-
-
-def _kernel(spec: Multiplies, moved: int, machine: Machine, peak: float) -> Any:
-    f = WRITERS[type(spec)]("kernel", spec, machine)
-    room = np.zeros(64 << 18, np.float32)
-    area = room.nbytes // 10 // 4096 * 4096
-    places = [room.ctypes.data + n * area for n in range(9)]
-    given, kinds = [], []
-    for name, kind in f.arguments:
-        kinds.append(ctypes.c_void_p if kind == PTR else ctypes.c_int64)
-        given.append(places[len(given)] if kind == PTR else {"r0": 0, "r1": _rows_done(spec)}[name])
-    run = _loaded(f, machine, kinds)
-    flop = 2.0 * getattr(spec, "products", spec.macs) * machine.lanes
-    times = max(1, int(2e9 / flop))
-    best = min(_seconds(lambda: [run(*given) for _ in range(times)]) for _ in range(5)) / times
-    return {
-        "what": _named(spec), "gflops": flop / best / 1e9, "of_peak": flop / best / 1e9 / peak,
-        "flop_per_byte": flop / moved, "as_defined": 2.0 * spec.macs * machine.lanes / best / 1e9,
-    }  # fmt: skip
-
-
-def _rows_done(spec: Multiplies) -> int:
-    if isinstance(spec, WinogradCorrelate):
-        return spec.patches[0]
-    return spec.rows.n_out // (2 if getattr(spec, "pool", False) else 1)
-
-
-def _named(spec: Multiplies) -> str:
-    a, b = spec.rows, spec.columns
-    sizes = f"{spec.cin} to {spec.cout}, {a.kernel}x{b.kernel}, {a.n_in}x{b.n_in}"
-    if isinstance(spec, (WinogradCorrelate, WinogradGradient)):
-        sizes += f", patches of {spec.form.patch}"
-    if isinstance(spec, (WeightGradient, WinogradGradient)):
-        return f"weight gradient, {sizes}"
-    if isinstance(spec, WinogradCorrelate):  # the same kernel both ways, but for what follows it
-        back = not (spec.bias or spec.relu or spec.sums or spec.pool)
-    else:
-        back = a.transposed
-    return f"{'input gradient' if back else 'forward'}, {sizes}"
-
-
-def draw(nets: dict[str, list[dict[str, Any]]], peak: float, path: Path) -> None:
-    """The roof over the kernels: GFLOP/s against FLOP a byte of the maps read and written."""
-    figure, axes = plt.subplots(figsize=(8, 4.5), layout="constrained")
-    for net, points in nets.items():
-        x, y = ([p[word] for p in points] for word in ("flop_per_byte", "gflops"))
-        dots = axes.scatter(x, y, label=net, s=28)
-        defined, colour = [p["as_defined"] for p in points], dots.get_facecolor()
-        axes.scatter(x, defined, s=28, facecolor="none", edgecolor=colour)
-        axes.vlines(x, y, defined, color=colour, linewidth=0.8)
-    axes.axhline(peak, color="black", linewidth=1)
-    axes.annotate(f"multiply-adds on registers: {peak:.0f}", (2, peak), (3, 3),
-                  textcoords="offset points", fontsize=9)  # fmt: skip
-    axes.set(xscale="log", xlabel="FLOP for each byte of the maps", ylabel="GFLOP/s, one core",
-             xlim=(2, 200))  # fmt: skip
-    axes.set_ylim(0, 1.15 * max(p["as_defined"] for points in nets.values() for p in points))
-    label = "as the layer is defined (Winograd's form multiplies less)"
-    axes.scatter([], [], facecolor="none", edgecolor="grey", s=28, label=label)
-    figure.legend(frameon=False, loc="outside lower center", ncols=3, fontsize=9)
-    figure.savefig(path, dpi=150)
-    print(f"drawn: {path.name}")
+# ---- compiling and memory
 
 
 def compiling(case: Case) -> tuple[float, float]:
@@ -375,7 +251,7 @@ def compiling(case: Case) -> tuple[float, float]:
     images = torch.zeros(case.batch, case.channels, case.side, case.side)
     with tempfile.TemporaryDirectory() as folder:
         nets = [build(case) for _ in range(2)]
-        new, kept = (_seconds(functools.partial(compiled, n, images, Path(folder))) for n in nets)
+        new, kept = (seconds(functools.partial(compiled, n, images, Path(folder))) for n in nets)
     return new, kept
 
 

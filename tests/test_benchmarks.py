@@ -19,7 +19,7 @@ from hubel.data.record import ArraySource
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 SCRIPTS = (
     "accuracy", "augment", "cifar", "explicit", "first_run", "memory", "native", "overhead",
-    "peers", "photos", "segmentation", "startup", "to_99", "transfer", "zoo",
+    "peers", "photos", "rounding", "segmentation", "startup", "to_99", "transfer", "zoo",
 )  # fmt: skip
 
 
@@ -63,7 +63,7 @@ def test_every_script_explains_itself(load, capsys, name):
 def test_every_script_stands_in_the_readme():
     text = (BENCHMARKS / "README.md").read_text()
     assert [name for name in SCRIPTS if f"`{name}.py`" not in text] == []
-    assert {path.stem for path in BENCHMARKS.glob("*.py")} == {*SCRIPTS, "common"}
+    assert {path.stem for path in BENCHMARKS.glob("*.py")} == {*SCRIPTS, "common", "roof"}
 
 
 def test_contenders_take_turns_and_none_always_goes_first(common):
@@ -181,22 +181,38 @@ def test_images_made_for_the_memory_benchmark_differ(load, tmp_path):
         assert (picture.size, picture.mode) == ((96, 96), "RGB")
 
 
+def test_what_winograds_form_costs_in_precision(load):
+    rounding = load("rounding")
+    lost = {name: rounding.lost(*form, seed=0) for name, form in rounding.FORMS.items()}
+    assert lost["patches of 2, kernel 3"] < 1 < lost["patches of 4, kernel 3"]
+    usual = lost["the same with 0, 1, -1, 2, -2"]
+    assert usual > 1.5 * lost["patches of 4, kernel 3"]
+    before = (rounding.winograd.GAIN, rounding.winograd.FORWARD)
+    found, other = (rounding.gradients(seed, batch=4) for seed in (0, 1))
+    assert before == (rounding.winograd.GAIN, rounding.winograd.FORWARD)
+    assert found != other  # seeds differ, weights and images
+    assert found["patches of 4, forward"] > 1.5 * found["plain"] > 0
+
+
 def test_the_native_step_races_and_is_held_against_the_roof(load, monkeypatch):
-    native = load("native")
+    native, roof = load("native"), load("roof")
     case = native.CASES["lenet5, batch 4"]
     found = native.race(case, 1, ("native", "eager", "channels-last", "bf16"))
     assert found["milliseconds"].keys() == {"native", "eager", "channels-last", "bf16"}
     assert found["others_against_native"]["eager"]["median"] > 0
     assert found["gflop"] == pytest.approx(4 * 2 * flops_of_lenet() / 1e9, rel=1e-6)
-    peak = native.fma_peak(native.this_machine())
-    specs, real = [], native._kernel
+    peak = roof.fma_peak(native.this_machine())
+    specs, real = [], roof._kernel
     monkeypatch.setattr(
-        native, "_kernel", lambda spec, *rest: (specs.append(spec), real(spec, *rest))[1]
+        roof, "_kernel", lambda spec, *rest: (specs.append(spec), real(spec, *rest))[1]
     )
-    kernels = native.kernels(case, peak)
+    kernels = native._kernels(case, peak)
     assert len(kernels) == 5
     assert all(0 < kernel["of_peak"] < 3 for kernel in kernels)
-    columns = {spec.x_column for spec in specs if isinstance(spec, native.Correlate)}
+    fewer = [k["gflops"] / k["as_defined"] for k in kernels]  # products done for one defined
+    assert sorted(fewer)[2:] == [1, 1, 1]
+    assert max(sorted(fewer)[:2]) == pytest.approx(25 * 36 / (100 * 25))  # conv2, patches of 2
+    columns = {spec.x_column for spec in specs if isinstance(spec, roof.Correlate)}
     assert columns == {native.this_machine().vector}  # whole tiles, as large batches have them
 
 

@@ -70,9 +70,9 @@ def _vgg(channels: int, classes: int) -> nn.Sequential:
     return nn.Sequential(*layers, nn.Flatten(), nn.Linear(128 * 16, classes))
 
 
-def build(case: Case) -> nn.Module:
-    """The case's net, its weights drawn from seed 0, in training mode."""
-    torch.manual_seed(0)
+def build(case: Case, seed: int = 0) -> nn.Module:
+    """The case's net, its weights drawn from the seed, in training mode."""
+    torch.manual_seed(seed)
     if case.net == "vgg-like":
         return _vgg(case.channels, 10).train()
     if case.net == "small U-Net":

@@ -14,9 +14,9 @@ chain rule, from the same matrices:
 
 The matrices are Toom and Cook's, turned around: a product of two polynomials is known once it is
 known at n points, one of them infinity. Which points they are decides how much is lost to
-rounding: with 0, +-3/4 and +-3/2 patches of 4 lose two and a half times what float32 loses in the
-plain sum; with the usual 0, +-1 and +-2 five times. Patches of 2 lose less than the plain sum. A
-number that is not finite reaches the whole of each patch that reads it, and as NaN.
+rounding: with 0, +-3/4 and +-3/2 patches of 4 lose twice what float32 loses in the plain sum, with
+the usual 0, +-1 and +-2 four times (benchmarks/rounding.py). Patches of 2 lose less than the plain
+sum. A number that is not finite reaches the whole of each patch that reads it, and as NaN.
 """
 
 from __future__ import annotations
@@ -55,22 +55,28 @@ class Form:
     @property
     def input(self) -> Matrix:
         """B', n x n."""
-        return _matrices(self.patch, self.kernel)[0]
+        return toom_cook(POINTS[self.n], self.patch, self.kernel)[0]
 
     @property
     def weight(self) -> Matrix:
         """G, n x r."""
-        return _matrices(self.patch, self.kernel)[1]
+        return toom_cook(POINTS[self.n], self.patch, self.kernel)[1]
 
     @property
     def output(self) -> Matrix:
         """A', m x n."""
-        return _matrices(self.patch, self.kernel)[2]
+        return toom_cook(POINTS[self.n], self.patch, self.kernel)[2]
+
+    def patches(self, rows: Axis, columns: Axis) -> tuple[int, int]:
+        """How many cover the outputs, along the rows and along the columns."""
+        return -(-rows.n_out // self.patch), -(-columns.n_out // self.patch)
 
 
 @functools.cache
-def _matrices(patch: int, kernel: int) -> tuple[Matrix, Matrix, Matrix]:
-    points = POINTS[patch + kernel - 1]
+def toom_cook(
+    points: tuple[Fraction, ...], patch: int, kernel: int
+) -> tuple[Matrix, Matrix, Matrix]:
+    """B', G and A' for patch + kernel - 2 points and infinity."""
     n = len(points) + 1
     inputs, weights = [], []
     for i, point in enumerate(points):

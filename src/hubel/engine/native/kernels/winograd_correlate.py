@@ -5,11 +5,12 @@ A few patches side by side are taken at a time. For each of the n rows of B' x B
 are written to a scratch that stays in the nearest cache, then multiplied: a block of channels x
 patches stands in registers while the channels of x go by, and what comes of it goes through A'
 along the columns before it is put down. At the end A' along the rows, and whatever follows on the
-way out: bias, ReLU, batch norm's sums, or 2 x 2 max pooling, whose window is the patch.
+way out: bias, ReLU, batch norm's sums, or 2 x 2 max pooling, whose windows no patch cuts.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from hubel.engine.native.emit import F32, I64, PTR, Function, Registers, Value
@@ -27,6 +28,8 @@ from hubel.engine.native.kernels.winograd import (
     stretches,
 )
 from hubel.engine.native.machine import Machine
+
+NEAR = 24 << 10  # bytes of the nearest cache for the transforms
 
 
 @dataclass(frozen=True)
@@ -62,14 +65,12 @@ class WinogradCorrelate:
     @property
     def products(self) -> int:
         """Multiply-adds that it takes, transforms left out."""
-        patches = self.patches[0] * self.patches[1]
-        return self.cin * self.cout * patches * self.form.n**2
+        return self.cin * self.cout * math.prod(self.patches) * self.form.n**2
 
     @property
     def patches(self) -> tuple[int, int]:
-        """Along the rows and along the columns; with pooling whole ones only."""
-        m = self.form.patch
-        return -(-self.rows.n_out // m), -(-self.columns.n_out // m)
+        """Along the rows and along the columns."""
+        return self.form.patches(self.rows, self.columns)
 
     def scratch(self, machine: Machine) -> int:
         """Bytes that it puts numbers down in."""
@@ -84,9 +85,6 @@ def block_of(form: Form, cin: int, cout: int, columns: int, machine: Machine) ->
     near = form.n * 2 * cin * machine.vector <= NEAR
     wide = 2 if held % 2 == 0 and columns > form.patch and near else 1
     return min(cout, held // wide), wide
-
-
-NEAR = 24 << 10  # bytes of the nearest cache for the transforms
 
 
 def write_winograd_correlate(name: str, spec: WinogradCorrelate, machine: Machine) -> Function:

@@ -12,6 +12,7 @@ cache.
 from __future__ import annotations
 
 import functools
+import math
 from dataclasses import dataclass
 
 from hubel.engine.native.emit import I64, PTR, Function, Registers, Value
@@ -53,13 +54,12 @@ class WinogradGradient:
     @property
     def products(self) -> int:
         """Multiply-adds that it takes, transforms left out."""
-        tall, wide = self.patches
-        return self.cin * self.cout * tall * wide * self.form.n**2
+        return self.cin * self.cout * math.prod(self.patches) * self.form.n**2
 
     @property
     def patches(self) -> tuple[int, int]:
         """Along the rows and along the columns."""
-        return -(-self.rows.n_out // self.form.patch), -(-self.columns.n_out // self.form.patch)
+        return self.form.patches(self.rows, self.columns)
 
     @property
     def together(self) -> int:
@@ -142,7 +142,7 @@ class _Writer:
                 self._inputs(row, first + r, r * spec.patches[1], many)
                 self._slopes(row, first + r, r * spec.patches[1], many, slopes)
             with f.loop(0, self.form.n) as nu:
-                self._products((row * self.form.n + nu), nu, many, slopes)
+                self._products(row * self.form.n + nu, nu, many, slopes)
 
     # ---- the transforms: (n, blocks of channels, patches, channels of the block)
 
