@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from native_kernel import MACHINES
 
-from hubel.engine.native.emit import F64, I64, PTR, Function, Registers
+from hubel.engine.native.emit import F32, F64, I64, PTR, Function, Registers
 from hubel.engine.native.jit import Loaded, compile_object, module_text
 from hubel.engine.native.workers import Workers, workers
 
@@ -45,6 +45,27 @@ def test_every_thread_works_once_and_the_others_not_at_all(count, job):
         for turn in range(1, 31):
             crew.run(job, board.ctypes.data, threads)
             assert counted(board) == [turn] * threads + [0] * (count + 2 - threads)
+
+
+@pytest.fixture(scope="module")
+def smaller():
+    """job(board, thread): board[8 thread] = half of it, as a float."""
+    f = Function("job", [("board", PTR), ("thread", I64)], MACHINE.lanes, internal=False)
+    place = f.arg("board").at(f.arg("thread") * 64)
+    f.store(f.load(place, F32) * 0.5, place)
+    loaded = Loaded(compile_object(module_text([f], MACHINE), MACHINE), MACHINE, ["job"])
+    yield loaded.address["job"]
+    assert loaded.address
+
+
+def test_tiny_numbers_are_zero_for_all_who_work_and_for_nobody_else(smaller):
+    crew, board = Workers(2, MACHINE), np.full(48, 1e-38, dtype=np.float32)
+    crew.run(smaller, board.ctypes.data, 3)
+    assert board[::16].tolist() == [0, 0, 0]
+    assert board[1] * np.float32(0.5) > 0
+    board[:] = 4e-38
+    crew.run(smaller, board.ctypes.data, 3)
+    assert board[::16].tolist() == pytest.approx([2e-38] * 3)
 
 
 def test_sleepers_wake_up(job):

@@ -17,6 +17,7 @@ import numpy as np
 
 from hubel.engine.native.jit import Loaded, compile_object
 from hubel.engine.native.machine import Machine
+from hubel.engine.native.tiny import TINY
 from hubel.engine.native.waiting import WAIT, pause
 
 _FUTEX = {"x86_64": 202, "aarch64": 98}.get(platform.machine()) if sys.platform == "linux" else None
@@ -36,6 +37,7 @@ _WAKE = (
 )
 _TEXT = f"""
 {WAIT}
+{TINY}
 declare i64 @syscall(i64, ...)
 declare i32 @usleep(i32)
 
@@ -48,6 +50,7 @@ entry:
   %slot = mul i64 %id, 64
   %at = add i64 %slot, 128
   %donep = getelementptr i8, ptr %desk, i64 %at
+  %ignored = call i64 @tiny_off()
   br label %idle
 idle:
   %seen = phi i32 [ 0, %entry ], [ %gen, %finished ], [ %seen, %asleep ]
@@ -94,7 +97,9 @@ entry:
   store i64 %number, ptr %numberp, align 8
   %before = atomicrmw add ptr %desk, i32 1 seq_cst
   {_WAKE}
+  %tiny = call i64 @tiny_off()
   call void %job(ptr %board, i64 0)
+  call void @tiny_as(i64 %tiny)
   br label %each
 each:
   %id = phi i64 [ 1, %entry ], [ %next, %ready ]
