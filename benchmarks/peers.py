@@ -10,7 +10,7 @@ images; no validation. No augmentation either, but with --augment: flips, and sh
 (CIFAR-10: 4), which the peers' Dataset does image by image, as torchvision's transforms would;
 Keras sits out then. Each contender is a process of its own that warms up, then counts images for a
 while; contenders take turns. The peers live in a virtual environment that is made where it is
-missing. Cases: lenet5 at batch 64 on Fashion-MNIST; resnet20 at batch 128 on CIFAR-10 (from
+missing. Cases: lenet5 on Fashion-MNIST at three batches; resnet20 at batch 128 on CIFAR-10 (from
 --cifar, hubel's cache or the npm package; else noise of that shape, and it says so).
 """
 
@@ -41,12 +41,22 @@ from hubel.data.record import ArraySource
 class Case(NamedTuple):
     """One net on one kind of data."""
 
-    data: str
+    net: str
     batch: int
-    shift: int
+    data: str = "fashion-mnist"
+    shift: int = 2
+
+    def __str__(self) -> str:
+        return f"{self.net}, batch {self.batch}"
 
 
-CASES = {"lenet5": Case("fashion-mnist", 64, 2), "resnet20": Case("cifar10", 128, 4)}
+CASES = {
+    str(case): case
+    for case in (
+        Case("lenet5", 4), Case("lenet5", 64), Case("lenet5", 512),
+        Case("resnet20", 128, "cifar10", 4),
+    )
+}  # fmt: skip
 CONTENDERS = ("hubel", "torch", "lightning", "keras")
 PEERS = ("lightning", "keras", "jax")
 
@@ -128,7 +138,6 @@ def _race(case: str, file: Path, python: Path, words: argparse.Namespace) -> dic
         raise SystemExit(f"{case}: the nets are not the same: {parameters} parameters")
     pace = {who: [lap["images_per_second"] for lap in of] for who, of in laps.items()}
     found = {
-        "batch": CASES[case].batch,
         "parameters": next(iter(parameters.values())),
         "images_per_second": {who: common.summary(of) for who, of in pace.items()},
         "laps": laps,
@@ -145,8 +154,9 @@ def _run(
 ) -> dict[str, Any]:
     """One lap of one contender, in a process of its own; its last line of output is JSON."""
     script = common.HERE / "contenders" / f"with_{who}.py"
-    given = ["--net", case, "--data", file, "--batch", CASES[case].batch]
-    given += ["--seconds", words.seconds, "--shift", CASES[case].shift if words.augment else 0]
+    net, batch, _, shift = CASES[case]
+    given = ["--net", net, "--data", file, "--batch", batch]
+    given += ["--seconds", words.seconds, "--shift", shift if words.augment else 0]
     done = subprocess.run(
         [sys.executable if who == "hubel" else python, script, *map(str, given)],
         cwd=file.parent,
@@ -167,7 +177,7 @@ def _show(case: str, found: dict[str, Any]) -> None:
     for who, pace in found["images_per_second"].items():
         against = found.get("hubel_against", {}).get(who)
         rows.append((who, common.shown(pace), common.shown(against, ".2f") if against else ""))
-    title = f"{case}, batch {found['batch']}, {found['parameters']:,} parameters, {found['data']}"
+    title = f"{case}, {found['parameters']:,} parameters, {found['data']}"
     common.table(title, ("", "images/s: median (range)", "hubel / this"), rows)
 
 

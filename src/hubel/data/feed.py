@@ -85,7 +85,7 @@ class Feed:
         if self.shuffle:
             rows = rows[epoch_order(self._visits(), self.seed, epoch) % max(len(rows), 1)]
         groups = torch.split(rows, self.batch)[: len(self)]
-        return [group[self.rank :: self.world] for group in groups]
+        return [group[self.rank :: self.world] for group in groups] if self.world > 1 else [*groups]
 
     def _together(self) -> int:
         """How many batches are made at a time. Batches of small images cost PyTorch more in calls
@@ -102,7 +102,7 @@ class Feed:
     ) -> Iterator[Batch]:
         for start in range(0, len(order), together):
             stack = order[start : start + together]
-            sizes = [len(rows) for rows in stack]
+            sizes = [rows.shape[0] for rows in stack]
             with one_thread():
                 [(images, rows)] = self.store.fetch([torch.cat(stack)])
                 if self.augment != Augment():
@@ -114,7 +114,7 @@ class Feed:
                 floats = torch.split(self.store.preprocess.normalise(images), sizes)
             targets = torch.split(self.targets[rows], sizes)
             for place, whole in enumerate(zip(floats, targets, stack, strict=True)):
-                if len(whole[0]):
+                if sizes[place]:
                     yield Batch(*whole, skip + start + place)
 
     def _chance(self, epoch: int, number: int) -> torch.Generator:

@@ -59,7 +59,7 @@ class MemoryStore(Store):
     def fetch(self, order: Sequence[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
         for asked in order:
             rows = asked[self._whole[asked]] if self.broken else asked
-            yield self.images[rows.to(self.images.device)], rows
+            yield self.images.index_select(0, rows.to(self.images.device)), rows
 
     def _load(self, progress: Callable[[int, int], None] | None) -> NDArray[np.uint8]:
         shape = (self.preprocess.channels, self.preprocess.height, self.preprocess.width)

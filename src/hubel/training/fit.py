@@ -13,7 +13,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -91,16 +91,18 @@ def fit(
     where too large a share of the images turns out broken.
     """
     update = Update(state, task, plan, choice, crew)
-    clock = _Clock()
+    clock, total = _Clock(), plan.epochs * len(feeds.train)
     while not finished(state, plan):
         update.open_epoch(feeds.train)
         for batch in feeds.train.batches(state.epoch, skip=state.position):
-            rate = _rate(state, feeds, plan, state.step)
+            rate = _rate(state, plan, state.step, total)
             share = share_of(plan, state.epoch, state.step)
-            outcome = _step(update, replace(batch, images=resized(batch.images, share)), rate)
+            if share != 1:
+                batch.images = resized(batch.images, share)
+            outcome = _step(update, batch, rate)
             _advance(state, outcome, batch)
             state.seconds += clock.lap()
-            yield _told(state, outcome, rate, plan, len(feeds.train))
+            yield _told(state, outcome, rate, plan, total)
         check_broken(feeds.train, plan.max_broken)
         state.seconds += clock.lap()
         record = _close_epoch(state, task, feeds, plan, choice, crew)
@@ -146,10 +148,10 @@ class _Clock:
         return seconds
 
 
-def _told(state: State, outcome: Outcome, rate: float, plan: Plan, batches: int) -> Step:
+def _told(state: State, outcome: Outcome, rate: float, plan: Plan, total: int) -> Step:
     return Step(
         step=state.step,
-        steps=plan.epochs * batches,
+        steps=total,
         epoch=state.epoch,
         epochs=plan.epochs,
         loss=outcome.loss,
@@ -160,8 +162,7 @@ def _told(state: State, outcome: Outcome, rate: float, plan: Plan, batches: int)
     )
 
 
-def _rate(state: State, feeds: Feeds, plan: Plan, step: int) -> float:
-    total = plan.epochs * len(feeds.train)
+def _rate(state: State, plan: Plan, step: int, total: int) -> float:
     return learning_rate(plan.schedule, plan.optimiser.lr, step, total, drops=state.drops)
 
 
@@ -183,7 +184,7 @@ def _close_epoch(
     choice: Choice,
     crew: Crew,
 ) -> Epoch:
-    rate = _rate(state, feeds, plan, state.step - 1)
+    rate = _rate(state, plan, state.step - 1, plan.epochs * len(feeds.train))
     crew.spread(list(state.judged.buffers()))  # one net is judged and kept, by all its processes
     train = _training_scores(state.sums, task, crew)
     val = None

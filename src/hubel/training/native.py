@@ -25,7 +25,7 @@ from torch.nn.modules.dropout import _DropoutNd
 
 from hubel.data.fetch import cache_folder
 from hubel.engine.native.graph import NotCovered
-from hubel.engine.native.kernels.update import FIGURES, Update
+from hubel.engine.native.kernels.update import Update
 from hubel.engine.native.machine import Machine, this_machine
 from hubel.engine.native.plan import Aim
 from hubel.engine.native.step import Answer, Step, compile_step
@@ -194,15 +194,17 @@ class NativeStep:
         self.names = {id(p): name for name, p in model.named_parameters()}
         self.steps: list[Tensor] = []
         self._bound: Step | None = None
-        self._rows: list[tuple[dict[str, Any], NDArray[np.intp], NDArray[np.float32]]] = []
+        self._rows: list[tuple[dict[str, Any], NDArray[np.intp]]] = []
 
-    def __call__(self, images: Tensor, targets: Tensor, seed: int, clip: float | None) -> Answer:
+    def __call__(
+        self, images: Tensor, targets: Tensor, seed: Callable[[], int], clip: float | None
+    ) -> Answer:
         """One step, at the rates that stand in the optimiser's groups. Raises `NotCovered`."""
         step = self.compiled(images, targets)
         if step is not self._bound:
             self._bind(step)
         self._tell(step)
-        answer = step.run(images, targets, seed=seed, clip=clip)
+        answer = step.run(images, targets, seed=seed() if step.chance else 0, clip=clip)
         self.compiled.count()
         if not answer.sound and self.steps:
             torch._foreach_sub_(self.steps, 1)
@@ -215,8 +217,8 @@ class NativeStep:
         for group in self.optimiser.param_groups:
             names = [(self.names[id(w)], w) for w in group["params"]]
             mine = [(name, w) for name, w in names if name in places]
-            rows = np.array([places[name] for name, _ in mine], dtype=np.intp)
-            self._rows.append((group, rows, np.zeros(len(FIGURES), dtype=np.float32)))
+            rows = [places[name] for name, _ in mine]
+            self._rows.append((group, np.array(rows, dtype=np.intp)))
             for name, weight in mine:
                 step.bind(name, *self._state(weight))
 
@@ -234,11 +236,10 @@ class NativeStep:
     def _tell(self, step: Step) -> None:
         """Rate, momentum and decay of every parameter, for this step."""
         warm = self._warmth()
-        for group, rows, figures in self._rows:
+        for group, rows in self._rows:
             momentum, beta2 = group.get("betas", (group.get("momentum", 0.0), 0.0))
             told = (group["lr"], momentum, group["decay"], beta2, group.get("eps", 0.0), *warm)
-            figures[:] = told
-            step.figures[rows] = figures
+            step.figures[rows] = told
 
     def _warmth(self) -> tuple[float, float]:
         """Adam's 1 - beta1^t and sqrt(1 - beta2^t), t this step's number."""

@@ -148,7 +148,7 @@ class Update:
         """The compiled step: forward, backward and update in one."""
         set_rate(self.state.optimiser, rate)
         self.freezer.train()
-        answer = whole(batch.images, batch.targets, self._chance(), self.plan.clip)
+        answer = whole(batch.images, batch.targets, self._chance, self.plan.clip)
         if not answer.sound:
             self._restore_buffers()
             raise NotFinite(answer.loss, answer.norm)
@@ -205,15 +205,15 @@ class Update:
         whole = (sum(masses) if mass is None else mass) or 1.0
         return [part / whole for part in masses]
 
-    @torch.no_grad()
     def _keep_buffers(self) -> None:
         if self.buffers:
-            torch._foreach_copy_(self.buffers_before, self.buffers)
+            with torch.no_grad():
+                torch._foreach_copy_(self.buffers_before, self.buffers)
 
-    @torch.no_grad()
     def _restore_buffers(self) -> None:
         if self.buffers:
-            torch._foreach_copy_(self.buffers, self.buffers_before)
+            with torch.no_grad():
+                torch._foreach_copy_(self.buffers, self.buffers_before)
 
     def _forget_gradients(self) -> None:
         """As the optimiser's zero_grad does, without its profiler's 0.1 ms."""

@@ -9,12 +9,13 @@ The weights stay in the model's own tensors, which the machine code reads and wr
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
+import math
 import os
 import re
 import threading
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,7 @@ from hubel.engine.native.jit import Loaded, compile_object, module_text
 from hubel.engine.native.join import joined
 from hubel.engine.native.kernels.update import FIGURES, Update
 from hubel.engine.native.machine import Machine, fitting, this_machine
-from hubel.engine.native.plan import Aim, Plan
+from hubel.engine.native.plan import Aim, Now, Plan
 from hubel.engine.native.read import read_graph
 from hubel.engine.native.schedule import make_plan
 from hubel.engine.native.waiting import MEET, WAIT
@@ -106,6 +107,12 @@ class Step:
         """The parameters that get gradients, in the order of `figures`."""
         return [part.name for part in self.plan.parts]
 
+    @functools.cached_property
+    def chance(self) -> bool:
+        """Whether anything hangs on the seed."""
+        calls = [call for phase in self.plan.phases for call in [*phase.calls, *phase.after]]
+        return any(isinstance(a, Now) and a.what == "seed" for c in calls for a in c.arguments)
+
     def suits(self, n: int) -> bool:
         """Whether its tiles are as large as those of a step compiled for n images."""
         if n <= self.number:
@@ -131,12 +138,15 @@ class Step:
             seed: of dropout.
             clip: largest gradient norm of an update.
 
-        Raises `ModelError` for images or labels of another shape or kind. One caller at a time;
-        others wait.
+        Raises `ModelError` for images or labels of another shape or kind, and, with no step taken,
+        for labels that are no classes. One caller at a time; others wait.
         """
         self._look_at(images, labels)
         with self._lock:
-            return self._run(images, labels, scale, seed, clip)
+            answer = self._run(images, labels, scale, seed, clip)
+        if not math.isfinite(answer.loss):
+            self._look_at_labels(labels)
+        return answer
 
     def _run(
         self,
@@ -146,7 +156,7 @@ class Step:
         seed: int,
         clip: float | None,
     ) -> Answer:
-        n = len(images)
+        n = images.shape[0]
         images = images.contiguous()
         logits = torch.empty(n, self.plan.classes)
         tiles = self._grow(n)
@@ -179,15 +189,19 @@ class Step:
             )
         if not self.aim.loss:
             return
-        n, k = len(images), self.plan.classes
+        n, k = images.shape[0], self.plan.classes
         wanted = ((n, k), torch.float32) if self.aim.shares else ((n,), torch.int64)
-        given = None if labels is None else (tuple(labels.shape), labels.dtype)
-        if labels is None or given != wanted:
+        if labels is None or (labels.shape, labels.dtype) != wanted:
+            given = None if labels is None else (tuple(labels.shape), labels.dtype)
             raise ModelError(f"labels must be {wanted[1]} {wanted[0]}, given {given}")
-        if not self.aim.shares and n:
-            low, high = (int(end) for end in torch.aminmax(labels))
-            if low < 0 or high >= k:
-                raise ModelError(f"labels must lie from 0 to {k - 1}, given {low} to {high}")
+
+    def _look_at_labels(self, labels: Tensor | None) -> None:
+        """The machine code makes the loss NaN where one is no class."""
+        if labels is None or self.aim.shares or not len(labels):
+            return
+        (low, high), k = (int(end) for end in torch.aminmax(labels)), self.plan.classes
+        if low < 0 or high >= k:
+            raise ModelError(f"labels must lie from 0 to {k - 1}, given {low} to {high}")
 
     def _point(self) -> None:
         """Addresses of the weights, which may have moved since."""
@@ -297,7 +311,7 @@ def _check(tensors: dict[str, Tensor], images: Tensor) -> None:
             raise NotCovered(f"{name} not contiguous in memory")
 
 
-@cache
+@functools.cache
 def own_cache() -> int:
     """Bytes of a core's own second-level cache; 1 MiB where the system does not say."""
     place = Path("/sys/devices/system/cpu/cpu0/cache/index2/size")
@@ -309,7 +323,7 @@ def _key(*parts: Any) -> str:
     return hashlib.sha256(repr((parts, _sources())).encode()).hexdigest()[:32]
 
 
-@cache
+@functools.cache
 def _sources() -> str:
     """What the machine code depends on beside its plan: the generator's own text, and LLVM's."""
     import llvmlite  # noqa: PLC0415

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from hubel.engine.native.emit import F32, I32, I64, PTR, Function, Registers, Value, vector
@@ -33,7 +34,8 @@ class CrossEntropy:
 def write_cross_entropy(name: str, spec: CrossEntropy, machine: Machine) -> Function:
     """void (z, labels i64 or shares, images there are, scale, dz, totals).
 
-    `scale` is what each image weighs in the loss. `totals` takes two vectors: loss, hits.
+    `scale` is what each image weighs in the loss. `totals` takes two vectors: loss, hits. A label
+    that is no class makes the loss NaN.
     """
     arguments = [
         ("z", PTR),
@@ -47,7 +49,7 @@ def write_cross_entropy(name: str, spec: CrossEntropy, machine: Machine) -> Func
     there = f.first(f.arg("n"))
     largest, best = _likeliest(f, spec, machine)
     # sum of exponentials, sum of t, sum of t z: the loss is sum t (largest + log sum) - sum t z
-    label = None if spec.shares else _labels(f, there, machine)
+    label, known = (None, None) if spec.shares else _labels(f, there, spec)
     sums = Registers([f.constant(0.0)] * 3)
     with f.loop(0, spec.classes, carry=sums) as k:
         z = f.load(f.arg("z").at(k * machine.vector)) - largest
@@ -59,6 +61,8 @@ def write_cross_entropy(name: str, spec: CrossEntropy, machine: Machine) -> Func
         f.store(e, f.arg("dz").at(k * machine.vector))
     total, mass, dot = sums
     loss = f.fma(mass, lanewise(f, "logf", total), dot * -1.0)
+    if known is not None:
+        loss = f.select(known, loss, math.nan)
     scale = f.spread(f.arg("scale"))
     if spec.weight != 1:
         scale = scale * spec.weight
@@ -99,14 +103,16 @@ def _best_share(f: Function, spec: CrossEntropy, machine: Machine) -> Value:
     return _largest(f, f.arg("labels"), spec.classes, machine)[1]
 
 
-def _labels(f: Function, there: Value, machine: Machine) -> Value:
-    """The tile's labels, -1 where there is no image."""
+def _labels(f: Function, there: Value, spec: CrossEntropy) -> tuple[Value, Value]:
+    """The tile's labels, -1 where there is no image; and which of them are classes."""
     wide = vector(I64, f.lanes)
     name = f"llvm.masked.load.v{f.lanes}i64.p0"
     f.needs.add(f"declare {wide} @{name}(ptr, {there.kind}, {wide})")
     none = f.constant(-1, wide)
     words = f"ptr align 8 {f.arg('labels').name}, {there.kind} {there.name}, {wide} {none.name}"
-    return f.convert("trunc", f.make(wide, f"call {wide} @{name}({words})"), vector(I32, f.lanes))
+    found = f.make(wide, f"call {wide} @{name}({words})")
+    known = (found > -1) & (found < spec.classes)
+    return f.convert("trunc", found, vector(I32, f.lanes)), known
 
 
 def _target(
