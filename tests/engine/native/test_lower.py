@@ -20,7 +20,7 @@ from hubel.engine.native.kernels.weight_gradient import WeightGradient
 from hubel.engine.native.kernels.winograd_correlate import WinogradCorrelate
 from hubel.engine.native.kernels.winograd_gradient import WinogradGradient
 from hubel.engine.native.lower import winograd
-from hubel.engine.native.machine import this_machine
+from hubel.engine.native.machine import Machine, this_machine
 from hubel.engine.native.plan import Aim
 from hubel.engine.native.step import compile_step
 
@@ -263,9 +263,23 @@ def forms(net, size):
         ([(3, 280, 3), (280, 320, 3)], (8, 8), [2, 2, 2, 2, 0]),  # 4's weights would not fit
     ],
 )
-def test_which_convolutions_gain_by_winograds_form(layers, size, expected):
+def test_which_convolutions_gain_by_winograds_form(monkeypatch, layers, size, expected):
+    monkeypatch.setattr(Machine, "adders", True)
     body = [nn.Conv2d(i, o, k, *s, padding=k // 2) for i, o, k, *s in layers]
     assert forms(nn.Sequential(*body, pooled(layers[-1][1])), size) == expected
+
+
+@pytest.mark.parametrize(
+    ("layers", "expected"),
+    [
+        ([(3, 16, 3), (16, 16, 3)], [0, 0, 4, 4, 0]),
+        ([(3, 32, 3), (32, 32, 3)], [0, 2, 4, 4, 0]),
+    ],
+)
+def test_sums_cost_more_where_they_take_the_units_that_multiply(monkeypatch, layers, expected):
+    monkeypatch.setattr(Machine, "adders", False)
+    body = [nn.Conv2d(i, o, k, padding=k // 2) for i, o, k in layers]
+    assert forms(nn.Sequential(*body, pooled(layers[-1][1])), (32, 32)) == expected
 
 
 def test_scratch_is_not_shared_by_kernels_that_wait_for_other_tiles(monkeypatch):

@@ -36,6 +36,17 @@ class Machine:
         return self.lanes >= 8 and "+avx512bf16" in self.features.split(",")
 
     @property
+    def adders(self) -> bool:
+        """Whether additions run beside multiply-adds, on units of their own (AMD's Zen)."""
+        return self.cpu.startswith("znver")
+
+    @property
+    def whole(self) -> bool:
+        """Whether vectors of 16 floats start as often as vectors of 8: not where two units of 8
+        join for them (Zen 4, Intel's smaller ones)."""
+        return self.cpu in WHOLE or "+avx512fp16" in self.features.split(",")
+
+    @property
     def vector(self) -> int:
         """Bytes of one number of every image of a tile."""
         return 4 * self.lanes
@@ -62,21 +73,23 @@ def this_machine() -> Machine:
 
 
 SHORT = 8  # floats of a vector where a thread has no more images
+WHOLE = ("znver5", "skylake-avx512", "cascadelake", "cooperlake", "icelake-server")
 
 
 def fitting(machine: Machine, images: int, threads: int) -> Machine:
     """The processor with smaller tiles, where a thread has too few images for whole ones.
 
-    Up to 8 images a thread: vectors of 8, two of which start in a cycle where one of 16 does. Up
-    to half of that: tiles of 2 or 4 images, so that every thread has some, with several columns
-    to a vector.
+    Up to 8 images a thread: vectors of 8, two of which start in a cycle where often one of 16 does.
+    Up to half of that: tiles of 2 or 4 images, so that every thread has some, with several columns
+    to a vector: 4 images, where vectors of 16 are whole, take those.
     """
     each = -(-images // threads)
     short = min(machine.lanes, SHORT)
     if each > short // 2:
         return replace(machine, lanes=short) if each <= short else machine
-    lanes = 2 if each <= 2 else 4
-    return replace(machine, lanes=lanes, wide=short // lanes)
+    if each <= 2:
+        return replace(machine, lanes=2, wide=short // 2)
+    return replace(machine, lanes=4, wide=(machine.lanes if machine.whole else short) // 4)
 
 
 def narrower(machine: Machine) -> Machine:

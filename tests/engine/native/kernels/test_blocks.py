@@ -2,13 +2,13 @@
 
 import pytest
 
-from hubel.engine.native.kernels.blocks import best_block, cycles, parts
+from hubel.engine.native.kernels.blocks import LOAD, best_block, cycles, parts
 
 
-def test_a_block_waits_for_arithmetic_for_loads_or_for_its_own_sums():
-    assert cycles(4, 6) == 12  # 24 products, two a cycle
-    assert cycles(1, 20) == 10.5  # 21 loads, two a cycle
-    assert cycles(1, 1) == 4  # a sum can be added to every fourth cycle
+def test_a_block_waits_for_arithmetic_or_for_its_own_sums_and_a_little_for_loads():
+    assert cycles(4, 6) == pytest.approx(12 + 10 * LOAD)  # 24 products, two a cycle; 10 loads
+    assert cycles(1, 1) == pytest.approx(4 + 2 * LOAD)  # sums can be added to every fourth cycle
+    assert cycles(4, 4) < cycles(2, 8) < cycles(1, 16)
 
 
 @pytest.mark.parametrize(

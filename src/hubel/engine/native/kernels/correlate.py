@@ -85,6 +85,9 @@ class Correlate:
         return pairs * self.groups * self.cin * self.cout * self.rows.taken * self.columns.taken
 
 
+MOST = 20  # sums in a block: with more, weights and inputs go to memory and back
+
+
 def write_correlate(name: str, spec: Correlate, machine: Machine) -> Function:
     """void (x, w, b, y, extra, shift, present, zeros, first row, past the last row), rows of y.
 
@@ -109,7 +112,7 @@ class _Writer:
         self.vec = vector(F32, self.wide * machine.lanes)
         multiple = self.tall * (spec.columns.phases if spec.columns.n_out > 1 else 1)
         self.ob, self.wb = best_block(
-            spec.cout, -(-columns // self.wide), machine.accumulators, held=self.tall,
+            spec.cout, -(-columns // self.wide), min(machine.accumulators, MOST), held=self.tall,
             multiple=multiple if self.wide == 1 else 1,
         )  # fmt: skip
         self.runs = runs(spec.columns, self.wb, columns, self.wide)

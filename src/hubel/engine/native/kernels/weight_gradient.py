@@ -10,15 +10,21 @@ where there are few weights, else added up over the lanes at once, block after b
 
 from __future__ import annotations
 
+import contextlib
 import functools
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 from hubel.engine.native.emit import F32, I32, I64, PTR, Function, Registers, Value, vector
 from hubel.engine.native.kernels.axis import Axis, Run, runs
-from hubel.engine.native.kernels.blocks import LATENCY, in_blocks, parts
+from hubel.engine.native.kernels.blocks import LATENCY, PER_CYCLE, in_blocks, parts
 from hubel.engine.native.kernels.correlate import over_columns
 from hubel.engine.native.machine import Machine
+
+SIDE = 4  # columns that are taken in one turn
+LOAD = 3.0  # what a load counts, next to a product
+NEAR = 24 << 10  # bytes of the nearest cache for rows of both maps
+FEW = 96  # products in a sum, at least, before it is put down
 
 
 @dataclass(frozen=True)
@@ -62,11 +68,19 @@ def block_of(spec: WeightGradient, machine: Machine) -> tuple[int, int]:
             cost = 0.0
             for p, n in parts(spec.cout, o):
                 for q, m in parts(spec.cin, i):
-                    sums, loads = p * q * taps, p + q * taps  # loads are not wholly hidden
-                    cost += n * m * (max(sums, loads, 2.0 * LATENCY) + loads / 4)
+                    side = side_by_side(p, q, taps, machine)
+                    loads = p + q * (taps + side - 1) / side
+                    cost += n * m * (max(p * q * taps, PER_CYCLE * LATENCY) + LOAD * loads)
             if cost < least:
                 best, least = (o, i), cost
     return best
+
+
+def side_by_side(outs: int, ins: int, taps: int, machine: Machine) -> int:
+    """How many columns of a block are taken in one turn: several, whose inputs are mostly the same,
+    where those can stay in registers."""
+    held = outs * ins * taps + outs + ins * (taps + 1)
+    return SIDE if held <= machine.registers else 1
 
 
 def blocks(spec: WeightGradient, machine: Machine) -> Iterator[tuple[int, int, int, int, int]]:
@@ -153,12 +167,11 @@ class _Writer:
             each = packed_size((outs, size), spec, self.machine) * 4
             with f.loop(0, count) as number:
                 first = number * size + done
-                with f.loop(0, spec.rows.kernel) as kh:
+                mine = x.at(first * spec.x_plane), dy.at(out * spec.y_plane)
+                with self._near(outs, size) as (low, high), f.loop(0, spec.rows.kernel) as kh:
                     count_of = outs * size * spec.columns.kernel
                     sums = Registers([f.constant(0.0, self.vec)] * count_of)
-                    self._rows(
-                        sums, x.at(first * spec.x_plane), dy.at(out * spec.y_plane), kh, outs, size
-                    )
+                    self._rows(sums, *mine, kh, low, high, outs, size)
                     sums[:] = [over_columns(f, one, self.wide) for one in sums]
                     if spec.packed:
                         place = packed + before + (number * spec.rows.kernel + kh) * each
@@ -168,39 +181,58 @@ class _Writer:
             done += size * count
             before += each * count * spec.rows.kernel
 
-    def _rows(self, sums: Registers, x: Value, dy: Value, kh: Value, outs: int, ins: int) -> None:
+    @contextlib.contextmanager
+    def _near(self, outs: int, ins: int) -> Iterator[tuple[Value, Value]]:
+        """Some rows at a time, from and to: each of the kernel's reads them again, from the nearest
+        cache. More than fit there where the sums would be put down too often."""
+        f, spec = self.f, self.spec
+        row = (outs * spec.columns.n_out + ins * spec.columns.n_in) * self.machine.vector
+        many = max(NEAR // row, FEW // spec.columns.n_out)
+        if many >= spec.rows.n_out:
+            yield f.arg("r0"), f.arg("r1")
+            return
+        with f.loop(f.arg("r0"), f.arg("r1"), many) as low:
+            yield low, f.as_value(f.smaller(low + many, f.arg("r1")), I64)
+
+    def _rows(
+        self, sums: Registers, x: Value, dy: Value, kh: Value, r0: Value, r1: Value, outs: int,
+        ins: int,
+    ) -> None:  # fmt: skip
         f, spec, axis = self.f, self.spec, self.spec.rows
         shift = kh * axis.dilation - axis.padding  # row read = h S + shift
         s = axis.stride
-        low = f.larger(f.arg("r0"), (f.larger(0, 0 - shift) + (s - 1)) // s)
-        high = f.smaller(f.arg("r1"), (f.larger(0, axis.n_in - shift) + (s - 1)) // s)
+        low = f.larger(r0, (f.larger(0, 0 - shift) + (s - 1)) // s)
+        high = f.smaller(r1, (f.larger(0, axis.n_in - shift) + (s - 1)) // s)
         with f.loop(low, high, carry=sums) as h:
             line = x.at((h * s + shift) * spec.x_row)
             mine = dy.at(h * spec.y_row)
-            for run in runs(spec.columns, 1, wide=self.wide):
+            side = side_by_side(outs, ins, spec.columns.kernel, self.machine)
+            for run in runs(spec.columns, side, wide=self.wide):
                 with f.loop(0, run.count, carry=sums) as w:
                     self._products(
                         sums,
                         line.at((w * run.step + run.base) * self.machine.vector),
-                        mine.at((w * self.wide + run.start) * self.machine.vector),
+                        mine.at((w * (self.wide * run.width) + run.start) * self.machine.vector),
                         run, outs, ins,
                     )  # fmt: skip
 
     def _products(
         self, sums: Registers, x: Value, dy: Value, run: Run, outs: int, ins: int
     ) -> None:
-        f, spec, (reads,), (there,) = self.f, self.spec, run.reads, run.outputs
+        f, spec, step = self.f, self.spec, self.wide * self.machine.vector
         multiply, kind = (f.dot2, vector(I32, f.lanes)) if spec.half else (f.fma, self.vec)
-        slopes = [f.load_there(dy.at(o * spec.y_plane), there, kind) for o in range(outs)]
-        for i in range(ins):
-            for k, read in enumerate(reads):
-                if read is None:
-                    continue
-                at = x.at(i * spec.x_plane + read.place * self.machine.vector)
-                value = f.load_there(at, read.there, kind)
-                for o, slope in enumerate(slopes):
-                    slot = (o * ins + i) * len(reads) + k
-                    sums[slot] = multiply(slope, value, sums[slot])
+        for column, (reads, there) in enumerate(zip(run.reads, run.outputs, strict=True)):
+            places = [dy.at(o * spec.y_plane + column * step) for o in range(outs)]
+            slopes = [f.load_there(place, there, kind) for place in places]
+            for i in range(ins):
+                for k, read in enumerate(reads):
+                    if read is None:
+                        continue
+                    at = x.at(i * spec.x_plane + read.place * self.machine.vector)
+                    value = f.load_there(at, read.there, kind)
+                    for o, slope in enumerate(slopes):
+                        slot = (o * ins + i) * len(reads) + k
+                        sums[slot] = multiply(slope, value, sums[slot])
 
     def _add_lanes(
         self,

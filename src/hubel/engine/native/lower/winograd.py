@@ -30,6 +30,7 @@ from hubel.engine.native.planner import Planner
 
 KERNELS = (3, 5)
 GAIN = 0.95  # at most so much of the plain kernel's time
+SHARED = 0.77  # of that, where the transforms' sums take the units that multiply
 PAIRED = 0.7  # what a kernel on pairs of bfloat16 takes, next to the plain one
 PRODUCT = 1.25  # what one of Winograd's products takes, next to one of the plain kernels'
 READ = 1.0  # the transforms of one of x's numbers, times n
@@ -69,14 +70,14 @@ def transform_weights(p: Planner, node: Node, paired: Worth) -> Ways:
         return Ways()
     cout, cin, _, _ = p.weights[node.weights["weight"]]
     most = None if p.half else FORWARD
-    best = _best(cin, cout, *axes, _passing, paired.forward, most)
+    best = _best(cin, cout, *axes, _passing, paired.forward, p.machine.adders, most)
     forward, back, gradient = _weighted(p, node, best, back=False), None, None
     if node.inputs[0] in p.wanted:
         rows, columns = (_back(axis) for axis in axes)
-        best = _best(cout, cin, rows, columns, _passing, paired.back)
+        best = _best(cout, cin, rows, columns, _passing, paired.back, p.machine.adders)
         back = _weighted(p, node, best, back=True)
     if node.weights["weight"] in p.learns:
-        gradient = _best(cin, cout, *axes, _gradient, paired.gradient)
+        gradient = _best(cin, cout, *axes, _gradient, paired.gradient, p.machine.adders)
     ways = p.kept[node.output, "winograd"] = Ways(forward, back, gradient)
     return ways
 
@@ -114,7 +115,7 @@ def _back(axis: Axis) -> Axis:
 
 def _best(
     cin: int, cout: int, rows: Axis, columns: Axis, cost: Callable[[Way], float], paired: bool,
-    most: int | None = None,
+    adders: bool, most: int | None = None,
 ) -> Way | None:  # fmt: skip
     """With the patches, up to `most`, that take the least, if that is less than the plain kernel
     takes, or the `paired` one."""
@@ -124,7 +125,8 @@ def _best(
     ways = [Way(form, cin, cout, rows, columns) for form in fitting]
     best = min(ways, key=cost, default=None)
     plain = cin * cout * rows.taken * columns.taken
-    return best if best and cost(best) < GAIN * plain * (PAIRED if paired else 1) else None
+    most_of = GAIN * (PAIRED if paired else 1) * (1 if adders else SHARED)
+    return best if best and cost(best) < most_of * plain else None
 
 
 def _passing(way: Way) -> float:
