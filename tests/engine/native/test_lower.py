@@ -318,7 +318,9 @@ def _smooth(net):
 
 
 @pytest.mark.skipif(not this_machine().half, reason="this processor does not multiply bfloat16")
-def test_bfloat16_where_winograds_form_is_not_the_faster():
+def test_bfloat16_where_winograds_form_is_not_the_faster(monkeypatch):
+    monkeypatch.setattr(Machine, "amx", False)
+    monkeypatch.setattr(Machine, "adders", True)
     net = nn.Sequential(conv(16, 32), nn.Tanh(), conv(32, 32, stride=2), pooled(32))
     step = compile_step(
         net, torch.zeros(2, 16, 32, 32), aim=Aim(loss=True, half=True), number=64, threads=1

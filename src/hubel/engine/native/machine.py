@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ctypes
 import functools
 import platform
+import sys
 from dataclasses import dataclass, replace
 
 
@@ -29,6 +31,11 @@ class Machine:
     def accumulators(self) -> int:
         """Sums that a kernel holds in registers; the rest is for what flows by."""
         return 24 if self.registers >= 32 else 10
+
+    @property
+    def amx(self) -> bool:
+        """Whether it has matrices in registers, and these tiles fill them (`kernels/amx.py`)."""
+        return self.lanes == 16 and self.wide == 1 and "+amx-bf16" in self.features.split(",")
 
     @property
     def half(self) -> bool:
@@ -64,6 +71,8 @@ def this_machine() -> Machine:
 
     found = llvm.get_host_cpu_features()
     cpu, features = llvm.get_host_cpu_name(), found.flatten()
+    if found.get("amx-bf16") and not _may_use_amx():
+        features = features.replace("+amx-bf16", "-amx-bf16")
     if found.get("avx512f") and found.get("avx512vl") and found.get("avx512bw"):
         return Machine(16, 32, cpu, features)
     if found.get("avx2") and found.get("fma"):
@@ -72,18 +81,29 @@ def this_machine() -> Machine:
     return Machine(4, 32 if wide else 16, cpu, features)
 
 
+def _may_use_amx() -> bool:
+    """Linux gives a process matrices in registers once it has asked for them."""
+    if sys.platform != "linux" or platform.machine() != "x86_64":
+        return False
+    arch_prctl, ask_for, matrices = 158, 0x1023, 18
+    return ctypes.CDLL(None).syscall(arch_prctl, ask_for, matrices) == 0
+
+
 SHORT = 8  # floats of a vector where a thread has no more images
 WHOLE = ("znver5", "skylake-avx512", "cascadelake", "cooperlake", "icelake-server")
 
 
-def fitting(machine: Machine, images: int, threads: int) -> Machine:
+def fitting(machine: Machine, images: int, threads: int, half: bool = False) -> Machine:
     """The processor with smaller tiles, where a thread has too few images for whole ones.
 
     Up to 8 images a thread: vectors of 8, two of which start in a cycle where often one of 16 does.
     Up to half of that: tiles of 2 or 4 images, so that every thread has some, with several columns
-    to a vector: 4 images, where vectors of 16 are whole, take those.
+    to a vector: 4 images, where vectors of 16 are whole, take those. Matrices in registers, which
+    steps in bfloat16 (`half`) use, want whole tiles, if need be with room in them.
     """
     each = -(-images // threads)
+    if half and machine.amx and each > SHORT // 2:
+        return machine
     short = min(machine.lanes, SHORT)
     if each > short // 2:
         return replace(machine, lanes=short) if each <= short else machine

@@ -98,11 +98,13 @@ def write_correlate(name: str, spec: Correlate, machine: Machine) -> Function:
     pointers = ("x", "w", "b", "y", "extra", "shift", "present", "zeros")
     arguments = [*((p, PTR) for p in pointers), ("r0", I64), ("r1", I64)]
     f = Function(name, arguments, machine.lanes)
-    _Writer(f, spec, machine).write()
+    PlainWriter(f, spec, machine).write()
     return f
 
 
-class _Writer:
+class PlainWriter:
+    """Writes the kernel; others that end as it does take its `finish`."""
+
     def __init__(self, f: Function, spec: Correlate, machine: Machine) -> None:
         self.f, self.spec, self.machine = f, spec, machine
         self.tall = 2 if spec.pool else 1
@@ -162,7 +164,7 @@ class _Writer:
                 kh = (t * many + first) * (spec.columns.kernel * 4)
                 lines = [self._line(plane, source(t, r)) for r in range(self.tall)]
                 self._products(sums, lines, weights.at(kh), size, run)
-        self._finish(sums, row, channel, size, run, block)
+        self.finish(sums, row, channel, size, run, block)
 
     def _products(self, sums: Registers, lines: list[Value], w: Value, size: int, run: Run) -> None:
         f, spec = self.f, self.spec
@@ -217,9 +219,10 @@ class _Writer:
 
     # ---- on the way out
 
-    def _finish(
+    def finish(
         self, sums: Registers, row: Value, channel: Value, size: int, run: Run, block: Value
     ) -> None:
+        """Bias is in the sums: what follows it, and where they go."""
         f, spec = self.f, self.spec
         column = block * (run.width * self.wide) + run.start
         for i in range(size):

@@ -4,6 +4,22 @@ from __future__ import annotations
 
 from typing import Any
 
+from hubel.engine.native.kernels.amx_correlate import (
+    AmxCorrelate,
+    AmxMap,
+    AmxWeights,
+    write_amx_correlate,
+    write_amx_map,
+    write_amx_weights,
+)
+from hubel.engine.native.kernels.amx_gradient import (
+    AmxGradient,
+    AmxSlopes,
+    AmxTurned,
+    write_amx_gradient,
+    write_amx_slopes,
+    write_amx_turned,
+)
 from hubel.engine.native.kernels.broadcast import (
     Broadcast,
     BroadcastBack,
@@ -94,6 +110,8 @@ from hubel.engine.native.kernels.winograd_gradient import (
 )
 
 WRITERS: dict[type, Any] = {
+    AmxCorrelate: write_amx_correlate, AmxGradient: write_amx_gradient, AmxMap: write_amx_map,
+    AmxSlopes: write_amx_slopes, AmxTurned: write_amx_turned, AmxWeights: write_amx_weights,
     BiasGradient: write_bias_gradient, Broadcast: write_broadcast,
     BroadcastBack: write_broadcast_back, Copy: write_copy, Correlate: write_correlate,
     CrossEntropy: write_cross_entropy, DenseGradient: write_dense_gradient,

@@ -12,6 +12,13 @@ from hubel.engine.native.kernels.dense import BiasGradient
 from hubel.engine.native.kernels.pointwise import Pointwise, PointwiseBack
 from hubel.engine.native.kernels.pool import Pool, PoolBack, covers_once
 from hubel.engine.native.kernels.weight_gradient import WeightGradient, packed_floats, packing
+from hubel.engine.native.lower.amx import (
+    gradient_by_matrices,
+    matrices_of,
+    matrices_of_weights,
+    pass_matrices,
+    worth_matrices,
+)
 from hubel.engine.native.lower.halves import (
     half_channels,
     half_gradient,
@@ -50,10 +57,12 @@ def prepare_weights(p: Planner) -> None:
     """At the step's start: what becomes of the weights that kernels do not read as they stand."""
     for node in p.graph.nodes:
         if node.kind == "conv":
-            worth = worth_pairing(p, node)
-            ways = transform_weights(p, node, worth)
-            back = worth.back and ways.back is None and node.inputs[0] in p.wanted
-            pair_weights(p, node, worth.forward and ways.forward is None, back)
+            matrices, pairs = worth_matrices(p, node), worth_pairing(p, node)
+            reached = node.inputs[0] in p.wanted
+            ways = transform_weights(p, node, pairs, matrices)
+            matrices_of_weights(p, node, matrices.forward, matrices.back and reached)
+            back = pairs.back and ways.back is None and reached
+            pair_weights(p, node, pairs.forward and ways.forward is None, back)
 
 
 def conv(p: Planner, node: Node) -> bool:
@@ -94,6 +103,10 @@ def _pass_plainly(
         cin // groups, cout // groups, groups, rows, columns, *strides,
         rows.n_in * wi * v, wi * v, v, h * w * v, w * v, v, **tail,
     )  # fmt: skip
+    matrices = matrices_of(p, node, "forward")
+    if matrices is not None:
+        pass_matrices(p, matrices, spec, x, y, bias, extra, shift)
+        return
     p.widest = max(p.widest, columns.n_in)
     weight: Argument = Weight(node.weights["weight"])
     paired = halves_of(p, node).forward
@@ -141,6 +154,9 @@ def _weight_plainly(p: Planner, node: Node, x: Buffer, dy: Buffer) -> None:
         read[1] * read[2] * v, read[2] * v, written[1] * written[2] * v, written[2] * v,
         packed=math.prod(p.weights[name]) > LANE_WEIGHTS,
     )  # fmt: skip
+    if worth_matrices(p, node).gradient:
+        gradient_by_matrices(p, name, spec, x, dy)
+        return
     if worth_pairing(p, node).gradient:
         spec, given = half_gradient(p, spec, x, dy)
     if spec.packed:
@@ -165,6 +181,10 @@ def _back_plainly(p: Planner, node: Node, dy: Buffer, dx: Buffer, add: bool) -> 
         cout // groups, cin // groups, groups, rows, columns, *strides,
         ho * wo * v, wo * v, v, hi * wi * v, wi * v, v, add=add,
     )  # fmt: skip
+    matrices = matrices_of(p, node, "back")
+    if matrices is not None:
+        pass_matrices(p, matrices, spec, dy, dx)
+        return
     weight: Argument = Weight(node.weights["weight"])
     paired = halves_of(p, node).back
     if paired is not None:

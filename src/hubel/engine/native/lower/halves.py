@@ -37,8 +37,9 @@ class Worth:
 
 
 def worth_pairing(p: Planner, node: Node) -> Worth:
-    """Where there are enough multiply-adds for each number that has to be paired."""
-    if not p.half or node.kind != "conv" or node.options["groups"] != 1:
+    """Where there are enough multiply-adds for each number that has to be paired; nowhere beside
+    matrices in registers, since processors with those multiply pairs as slowly as float32."""
+    if not p.half or p.machine.amx or node.kind != "conv" or node.options["groups"] != 1:
         return Worth()
     out, inside, tall, wide = p.weights[node.weights["weight"]]
     taps = tall * wide

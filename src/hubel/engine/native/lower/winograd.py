@@ -62,21 +62,24 @@ class Ways:
     gradient: Way | None = None
 
 
-def transform_weights(p: Planner, node: Node, paired: Worth) -> Ways:
+def transform_weights(p: Planner, node: Node, paired: Worth, taken: Worth) -> Ways:
     """At the step's start: a convolution's transformed weights, for the ways that gain by them.
-    `paired`: which ways would go through bfloat16 instead."""
+    `paired`: which ways would go through pairs of bfloat16 instead; `taken`: those for which there
+    is something better."""
     axes = _axes(p, node)
     if axes is None:
         return Ways()
     cout, cin, _, _ = p.weights[node.weights["weight"]]
     most = None if p.half else FORWARD
-    best = _best(cin, cout, *axes, _passing, paired.forward, p.machine.adders, most)
-    forward, back, gradient = _weighted(p, node, best, back=False), None, None
-    if node.inputs[0] in p.wanted:
+    forward = back = gradient = None
+    if not taken.forward:
+        best = _best(cin, cout, *axes, _passing, paired.forward, p.machine.adders, most)
+        forward = _weighted(p, node, best, back=False)
+    if node.inputs[0] in p.wanted and not taken.back:
         rows, columns = (_back(axis) for axis in axes)
         best = _best(cout, cin, rows, columns, _passing, paired.back, p.machine.adders)
         back = _weighted(p, node, best, back=True)
-    if node.weights["weight"] in p.learns:
+    if node.weights["weight"] in p.learns and not taken.gradient:
         gradient = _best(cin, cout, *axes, _gradient, paired.gradient, p.machine.adders)
     ways = p.kept[node.output, "winograd"] = Ways(forward, back, gradient)
     return ways
