@@ -21,6 +21,7 @@ from hubel.data.store import MemoryStore, Store
 
 STACKED_PIXELS = 1 << 20  # pixels, and batches, that are made ready at a time at most
 STACKED_BATCHES = 64
+ALONE_PIXELS = 1 << 22  # pixels of a batch that one thread makes sooner than several
 
 
 @dataclass
@@ -65,7 +66,7 @@ class Feed:
         """The batches of one epoch, from number `skip` on."""
         order = self._order(epoch)[skip:]
         together = self._together()
-        if together > 1:
+        if together:
             yield from self._by_stacks(order, epoch, skip, together)
             return
         for number, (images, rows) in enumerate(self.store.fetch(order), start=skip):
@@ -88,14 +89,17 @@ class Feed:
         return [group[self.rank :: self.world] for group in groups] if self.world > 1 else [*groups]
 
     def _together(self) -> int:
-        """How many batches are made at a time. Batches of small images cost PyTorch more in calls
-        than in pixels; where the result is the same to the last bit, many are made in one."""
+        """How many batches are made at a time, by one thread; 0: each by itself, by all. Batches of
+        small images cost PyTorch more in calls than in pixels; where the result is the same to the
+        last bit, many are made in one."""
         if self.device.type != "cpu" or not self.augment.exact or self.store.broken:
-            return 1
-        if not isinstance(self.store, MemoryStore):
-            return 1
-        pixels = self.store.images[0].numel() if len(self.store.images) else 1
-        return min(STACKED_PIXELS // (pixels * self.batch), STACKED_BATCHES)
+            return 0
+        if not isinstance(self.store, MemoryStore) or not len(self.store.images):
+            return 0
+        numbers = self.store.images[0].numel() * self.batch
+        if numbers > ALONE_PIXELS:
+            return 0
+        return min(max(STACKED_PIXELS // numbers, 1), STACKED_BATCHES)
 
     def _by_stacks(
         self, order: list[Tensor], epoch: int, skip: int, together: int
