@@ -6,7 +6,7 @@ import torch
 from native_kernel import noise
 
 from hubel.engine.native.kernels.axis import Axis
-from hubel.engine.native.machine import this_machine
+from hubel.engine.native.machine import fitting, this_machine
 
 # cin, cout, rows, columns, kernel, stride, padding
 CASES = {
@@ -24,6 +24,9 @@ CASES = {
 STILL = {name: case for name, case in CASES.items() if case[5] == 1}
 
 has_matrices = pytest.mark.skipif(not this_machine().amx, reason="this processor has no AMX")
+on_both_tiles = pytest.mark.parametrize(
+    "machine", [this_machine(), fitting(this_machine(), 8, 1)], ids=["16 images", "8 images"]
+)
 
 
 def each_of(cases):
@@ -35,13 +38,13 @@ def axes(case):
     return tuple(Axis(n, (n + 2 * p - k) // s + 1, k, s, p) for n in (h, w))
 
 
-def materials(case):
+def materials(case, lanes):
     """x, weight, bias and dy, as bfloat16 has them."""
     cin, cout, h, w, k, _, _ = case
     rows, columns = axes(case)
     found = (
-        noise(cin, h, w, 16), noise(cout, cin, k, k, seed=1), noise(cout, seed=2),
-        noise(cout, rows.n_out, columns.n_out, 16, seed=3),
+        noise(cin, h, w, lanes), noise(cout, cin, k, k, seed=1), noise(cout, seed=2),
+        noise(cout, rows.n_out, columns.n_out, lanes, seed=3),
     )  # fmt: skip
     for one in found:
         one[...] = torch.tensor(np.array(one)).bfloat16().float().numpy()

@@ -4,12 +4,11 @@ import math
 
 import pytest
 import torch
-from native_matrices import has_matrices
+from native_matrices import has_matrices, on_both_tiles
 from native_nets import batch, conv, pooled, reference, seeded
 from torch import nn
 
 from hubel.engine.native.lower import amx
-from hubel.engine.native.machine import fitting, this_machine
 from hubel.engine.native.plan import Aim
 from hubel.engine.native.step import compile_step
 
@@ -52,15 +51,15 @@ def kinds(step):
     return [type(spec).__name__ for spec in calls if hasattr(spec, "macs")]
 
 
+@on_both_tiles
 @pytest.mark.parametrize("threads", [1, 2])
 @pytest.mark.parametrize("name", NETS)
-def test_nets_with_every_convolution_that_can_on_matrices(name, threads, monkeypatch):
+def test_nets_with_every_convolution_that_can_on_matrices(name, threads, machine, monkeypatch):
     monkeypatch.setattr(amx, "GAIN", math.inf)
     model = seeded(NETS[name]).train()
     images, labels = batch(37, 3, 8, 8)
-    step = compile_step(
-        model, images, aim=Aim(loss=True, half=True), machine=this_machine(), threads=threads
-    )
+    aim = Aim(loss=True, half=True)
+    step = compile_step(model, images, aim=aim, machine=machine, threads=threads)
     assert "AmxCorrelate" in kinds(step)
     exact = reference(model, images, labels)
     for _ in range(2):  # what one step leaves behind is not in the next
@@ -87,10 +86,3 @@ def test_which_kernels_they_take():
         "WeightGradient", "Correlate", "WeightGradient", "Correlate", "AmxGradient", "AmxCorrelate",
         "WeightGradient",
     ]  # fmt: skip
-
-
-def test_a_thread_with_half_a_tile_takes_it_for_their_sake():
-    machine = this_machine()
-    assert fitting(machine, 8, 1).lanes == 8
-    assert fitting(machine, 8, 1, half=True) == fitting(machine, 5, 1, half=True) == machine
-    assert fitting(machine, 4, 1, half=True).lanes == 4

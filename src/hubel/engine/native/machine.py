@@ -35,7 +35,8 @@ class Machine:
     @property
     def amx(self) -> bool:
         """Whether it has matrices in registers, and these tiles fill them (`kernels/amx.py`)."""
-        return self.lanes == 16 and self.wide == 1 and "+amx-bf16" in self.features.split(",")
+        fits = self.lanes in (8, 16) and self.wide == 1
+        return fits and "+amx-bf16" in self.features.split(",")
 
     @property
     def half(self) -> bool:
@@ -93,17 +94,14 @@ SHORT = 8  # floats of a vector where a thread has no more images
 WHOLE = ("znver5", "skylake-avx512", "cascadelake", "cooperlake", "icelake-server")
 
 
-def fitting(machine: Machine, images: int, threads: int, half: bool = False) -> Machine:
+def fitting(machine: Machine, images: int, threads: int) -> Machine:
     """The processor with smaller tiles, where a thread has too few images for whole ones.
 
     Up to 8 images a thread: vectors of 8, two of which start in a cycle where often one of 16 does.
     Up to half of that: tiles of 2 or 4 images, so that every thread has some, with several columns
-    to a vector: 4 images, where vectors of 16 are whole, take those. Matrices in registers, which
-    steps in bfloat16 (`half`) use, want whole tiles, if need be with room in them.
+    to a vector: 4 images, where vectors of 16 are whole, take those.
     """
     each = -(-images // threads)
-    if half and machine.amx and each > SHORT // 2:
-        return machine
     short = min(machine.lanes, SHORT)
     if each > short // 2:
         return replace(machine, lanes=short) if each <= short else machine
@@ -115,7 +113,7 @@ def fitting(machine: Machine, images: int, threads: int, half: bool = False) -> 
 def narrower(machine: Machine) -> Machine:
     """The same processor held to AVX2: what its younger brothers have."""
     without = ",".join(
-        word for word in machine.features.split(",") if not word.startswith("+avx512")
+        word for word in machine.features.split(",") if not word.startswith(("+avx512", "+amx"))
     )
     off = ",".join(f"-avx512{part}" for part in ("f", "vl", "bw", "dq", "cd", "bf16", "vnni"))
     return Machine(8, 16, machine.cpu, f"{without},{off}")

@@ -118,7 +118,7 @@ class Step:
         if n <= self.number:
             return True
         at_work = _at_work(self.threads, self.alone_below, n * self._macs)
-        return self.machine.lanes >= fitting(this_machine(), n, at_work, self.aim.half).lanes
+        return self.machine.lanes >= fitting(this_machine(), n, at_work).lanes
 
     def run(
         self,
@@ -280,7 +280,7 @@ def compile_step(
     plan = make_plan(graph, shapes, learns, machine or this_machine(), aim, own_cache())
     if machine is None:
         at_work = _at_work(threads, alone_below, number * plan.macs)
-        machine = fitting(this_machine(), number, at_work, aim.half)
+        machine = fitting(this_machine(), number, at_work)
         if machine != this_machine():
             plan = make_plan(graph, shapes, learns, machine, aim, own_cache())
     names = [name for name, t in tensors.items() if t.dtype == torch.float32]

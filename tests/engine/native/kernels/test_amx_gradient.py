@@ -3,23 +3,25 @@
 import numpy as np
 import torch
 from native_kernel import array, kernel, to_torch, worst
-from native_matrices import STILL, axes, each_of, has_matrices, materials
+from native_matrices import STILL, axes, each_of, has_matrices, materials, on_both_tiles
 
 from hubel.engine.native.kernels.amx_gradient import AmxGradient, AmxSlopes, AmxTurned, order_of
-from hubel.engine.native.machine import this_machine
 
-pytestmark = has_matrices
+pytestmark = [has_matrices, on_both_tiles]
 
 
 @each_of(STILL)
-def test_sums_over_images_and_pixels(case):
-    (cin, cout, *_, padding), machine = case, this_machine()
-    x, w, _, dy = materials(case)
+def test_sums_over_images_and_pixels(case, machine):
+    cin, cout, *_, padding = case
+    x, w, _, dy = materials(case, machine.lanes)
     rows, columns = axes(case)
     turned = AmxTurned(cin, rows, columns)
     slopes = AmxSlopes(cout, rows.n_out, columns.n_out)
     spec = AmxGradient(cin, cout, rows, columns)
-    x_turned, dy_told = array(turned.vectors, 16), array(slopes.vectors, 16)
+    x_turned, dy_told = (
+        array(turned.vectors, machine.lanes),
+        array(slopes.vectors(machine), machine.lanes),
+    )
     x_turned[:] = np.nan
     g = array(spec.floats)
     kernel(turned, machine)(x, x_turned)

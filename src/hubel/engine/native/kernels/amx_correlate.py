@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from hubel.engine.native.emit import F32, I64, PTR, Function, Registers, Value
-from hubel.engine.native.kernels.amx import ROW, SIDE, Matrices, evenly, zeros
+from hubel.engine.native.kernels.amx import SIDE, Matrices, evenly, zeros
 from hubel.engine.native.kernels.axis import Axis, Run
 from hubel.engine.native.kernels.blocks import parts
 from hubel.engine.native.kernels.correlate import Correlate, PlainWriter
@@ -48,7 +48,8 @@ class AmxMap:
 def write_amx_map(name: str, spec: AmxMap, machine: Machine) -> Function:
     """void (x, y)."""
     f = Function(name, [("x", PTR), ("y", PTR)], machine.lanes)
-    y, pixel = f.arg("y"), spec.pairs * ROW
+    y, v = f.arg("y"), machine.vector
+    pixel = spec.pairs * v
     rows, columns = spec.rows, spec.columns
     tall, wide = span(rows), span(columns)
     there = [min(a.n_in, span(a) - a.padding) for a in (rows, columns)]
@@ -60,12 +61,12 @@ def write_amx_map(name: str, spec: AmxMap, machine: Machine) -> Function:
         zeros(f, line, left * spec.pairs)
         for whole in (True, False):
             with f.loop(*_pairs(spec.channels, whole)) as p:
-                plane = rows.n_in * columns.n_in * ROW
-                mine = f.arg("x").at(p * (2 * plane) + h * (columns.n_in * ROW))
+                plane = rows.n_in * columns.n_in * v
+                mine = f.arg("x").at(p * (2 * plane) + h * (columns.n_in * v))
                 with f.loop(0, there[1]) as w:
-                    one = f.load(mine.at(w * ROW))
-                    other = f.load(mine.at(w * ROW + plane)) if whole else f.constant(0.0)
-                    f.store(paired(f, one, other), line.at((w + left) * pixel + p * ROW))
+                    one = f.load(mine.at(w * v))
+                    other = f.load(mine.at(w * v + plane)) if whole else f.constant(0.0)
+                    f.store(paired(f, one, other), line.at((w + left) * pixel + p * v))
         zeros(f, line.at((wide - right) * pixel), right * spec.pairs)
     zeros(f, y.at((tall - below) * (wide * pixel)), below * wide * spec.pairs + SIDE)
     return f
@@ -164,7 +165,7 @@ class _Writer(PlainWriter):
         super().__init__(f, spec.plain, machine)
         self.weights = spec.weights
         (self.blocks, self.high), (self.count, self.deep) = self.weights.blocks, self.weights.depths
-        self.matrices = Matrices(f, self.high, self.deep, HELD)
+        self.matrices = Matrices(f, self.high, self.deep, HELD, machine.vector)
 
     def write(self) -> None:
         f, columns = self.f, self.spec.columns
@@ -179,8 +180,8 @@ class _Writer(PlainWriter):
         self.matrices.leave()
 
     def _matrices(self, row: Value, number: Value, run: Run, block: Value) -> None:
-        f, spec, kernel = self.f, self.spec, self.weights.kernel
-        pixel = self.weights.pairs * ROW
+        f, spec, kernel, v = self.f, self.spec, self.weights.kernel, self.machine.vector
+        pixel = self.weights.pairs * v
         line, step = span(spec.columns) * pixel, spec.columns.stride * pixel
         corner = row * (self.tall * spec.rows.stride * line)
         corner = corner + (block * run.width + run.start) * step
@@ -189,22 +190,22 @@ class _Writer(PlainWriter):
         with f.loop(0, kernel) as k, f.loop(0, self.count) as part:
             matrix = (number * kernel + k) * self.count + part
             self.matrices.left(f.arg("u").at(matrix * (self.high * self.deep * 4)), 4 * self.deep)
-            x = f.arg("x").at(corner + k * line + part * (self.deep * ROW))
+            x = f.arg("x").at(corner + k * line + part * (self.deep * v))
             for r in range(self.tall):
                 for j in range(run.width):
                     place = x.at(r * spec.rows.stride * line + j * step)
                     self.matrices.add(r * run.width + j, place)
         for n in range(self.tall * run.width):
-            self.matrices.put(n, f.arg("scratch").at(n * (SIDE * ROW)))
+            self.matrices.put(n, f.arg("scratch").at(n * (SIDE * v)))
         self._channels(row, number, run, block)
 
     def _channels(self, row: Value, number: Value, run: Run, block: Value) -> None:
         """On the way out: channel after channel of the matrices, as the plain kernel ends."""
-        f, first = self.f, number * self.high
+        f, first, v = self.f, number * self.high, self.machine.vector
         with f.loop(0, f.smaller(self.high, self.spec.cout - first)) as m:
             sums = Registers()
             for n in range(self.tall * run.width):
-                value = f.load(f.arg("scratch").at(n * (SIDE * ROW) + m * ROW))
+                value = f.load(f.arg("scratch").at(n * (SIDE * v) + m * v))
                 if self.spec.bias:
                     value = value + f.load(f.arg("b").at((first + m) * 4), F32)
                 sums.append(value)

@@ -1,9 +1,9 @@
 """The weight's gradient by matrices in registers: see `kernels/amx.py`.
 
-What is summed over are the images, 16 at each of two pixels side by side: on the left rows of
-slopes, one for each output channel (`AmxSlopes`), on the right the inputs with the images in pairs
-and the channels side by side, which means turning them: `AmxTurned`. Sums stand in the thread's own
-matrices (blocks of outputs, of inputs, kernel, kernel, 16 outputs, 16 inputs).
+What is summed over are the images, 16 at each of two pixels side by side, or 8 at each of four: on
+the left rows of slopes, one for each output channel (`AmxSlopes`), on the right the inputs with the
+images in pairs and the channels side by side, which means turning them: `AmxTurned`. Sums stand in
+the thread's own matrices (blocks of outputs, of inputs, kernel, kernel, 16 outputs, 16 inputs).
 """
 
 from __future__ import annotations
@@ -15,50 +15,59 @@ from hubel.engine.native.emit import I32, I64, PTR, Function, vector
 from hubel.engine.native.kernels.amx import ROW, SIDE, Matrices, evenly, narrow, turned, zeros
 from hubel.engine.native.kernels.amx_correlate import span
 from hubel.engine.native.kernels.axis import Axis
+from hubel.engine.native.kernels.blocks import parts
 from hubel.engine.native.machine import Machine
 
 HELD = 5  # taps that are summed at a time
-PIXEL = SIDE // 2 * ROW  # bytes of 16 channels of a turned pixel
+TURNED = 8  # vectors of 16 channels of a turned pixel
+REST = 3  # pixels that the last matrix may read past the last one
+
+
+def together(machine: Machine) -> int:
+    """Pixels side by side that one row on the left holds."""
+    return 2 * SIDE // machine.lanes
 
 
 @dataclass(frozen=True)
 class AmxSlopes:
-    """y[block][h][q][c] = dy[c][h] at columns 2 q and 2 q + 1, as bfloat16, 0 past the last."""
+    """y[block][h][q][c] = dy[c][h] at the columns from q n on, n `together`, as bfloat16, 0 past
+    the last."""
 
     channels: int
     rows: int
     columns: int
 
-    @property
-    def vectors(self) -> int:
+    def vectors(self, machine: Machine) -> int:
         """Those of y."""
         blocks, high = evenly(self.channels)
-        return blocks * high * self.rows * -(-self.columns // 2)
+        matrices = blocks * self.rows * -(-self.columns // together(machine))
+        return matrices * high * ROW // machine.vector
 
 
 def write_amx_slopes(name: str, spec: AmxSlopes, machine: Machine) -> Function:
     """void (dy, y)."""
     f = Function(name, [("dy", PTR), ("y", PTR)], machine.lanes)
-    _, high = evenly(spec.channels)
-    pairs, rest = divmod(spec.columns, 2)
+    (_, high), n, v = evenly(spec.channels), together(machine), machine.vector
     with f.loop(0, spec.channels) as c, f.loop(0, spec.rows) as h:
-        line = f.arg("dy").at((c * spec.rows + h) * (spec.columns * ROW))
-        matrix = (c // high * spec.rows + h) * (pairs + rest)
-        for whole in (True, False):
-            with f.loop(*((0, pairs) if whole else (pairs, pairs + rest))) as q:
-                one = narrow(f, f.load(line.at(q * (2 * ROW))))
-                other = f.constant(0, vector(I32, SIDE // 2))
-                if whole:
-                    other = narrow(f, f.load(line.at(q * (2 * ROW) + ROW)))
-                to = (matrix + q) * high + c % high
-                f.store(f.shuffle(one, other, range(SIDE)), f.arg("y").at(to * ROW))
+        line = f.arg("dy").at((c * spec.rows + h) * (spec.columns * v))
+        matrix = (c // high * spec.rows + h) * -(-spec.columns // n)
+        before = 0
+        for many, count in parts(spec.columns, n):  # as many as fit, then the rest
+            with f.loop(before, before + count) as q:
+                y = f.arg("y").at(((matrix + q) * high + c % high) * ROW)
+                for j in range(n):
+                    none = f.constant(0, vector(I32, machine.lanes // 2))
+                    there = j < many
+                    value = narrow(f, f.load(line.at(q * (n * v) + j * v))) if there else none
+                    f.store(value, y.at(j * v // 2))
+            before += count
     return f
 
 
 @dataclass(frozen=True)
 class AmxTurned:
     """y[block][h][w][t][c] = images 2 t and 2 t + 1 of x[c] at (h - padding, w - padding), 0
-    outside; then one more pixel of zeros."""
+    outside; then pixels of zeros, since a kernel reads whole matrices."""
 
     channels: int
     rows: Axis
@@ -68,33 +77,33 @@ class AmxTurned:
     def vectors(self) -> int:
         """Those of y."""
         pixels = span(self.rows) * span(self.columns)
-        return (evenly(self.channels)[0] * pixels + 1) * (PIXEL // ROW)
+        return (evenly(self.channels)[0] * pixels + REST) * TURNED
 
 
 def write_amx_turned(name: str, spec: AmxTurned, machine: Machine) -> Function:
     """void (x, y)."""
     f = Function(name, [("x", PTR), ("y", PTR)], machine.lanes)
-    tall, wide = span(spec.rows), span(spec.columns)
-    above, left, vectors = spec.rows.padding, spec.columns.padding, PIXEL // ROW
+    tall, wide, v = span(spec.rows), span(spec.columns), machine.vector
+    above, left, pixel = spec.rows.padding, spec.columns.padding, TURNED * v
     below, right = tall - above - spec.rows.n_in, wide - left - spec.columns.n_in
     blocks, many = evenly(spec.channels)
-    plane = spec.rows.n_in * spec.columns.n_in * ROW
+    plane = spec.rows.n_in * spec.columns.n_in * v
     for block in range(blocks):
-        y = f.arg("y").at(block * tall * wide * PIXEL)
-        zeros(f, y, above * wide * vectors)
+        y = f.arg("y").at(block * tall * wide * pixel)
+        zeros(f, y, above * wide * TURNED)
         with f.loop(0, spec.rows.n_in) as h:
-            line = y.at((h + above) * (wide * PIXEL))
-            zeros(f, line, left * vectors)
+            line = y.at((h + above) * (wide * pixel))
+            zeros(f, line, left * TURNED)
             with f.loop(0, spec.columns.n_in) as w:
-                x = f.arg("x").at((h * spec.columns.n_in + w) * ROW + block * many * plane)
+                x = f.arg("x").at((h * spec.columns.n_in + w) * v + block * many * plane)
                 count = min(many, spec.channels - block * many)
                 found = [narrow(f, f.load(x.at(c * plane))) for c in range(count)]
-                found += [f.constant(0, vector(I32, SIDE // 2))] * (SIDE - count)
+                found += [f.constant(0, vector(I32, machine.lanes // 2))] * (SIDE - count)
                 for t, row in enumerate(turned(f, found)):
-                    f.store(row, line.at((w + left) * PIXEL + t * ROW))
-            zeros(f, line.at((wide - right) * PIXEL), right * vectors)
-        zeros(f, y.at((tall - below) * wide * PIXEL), below * wide * vectors)
-    zeros(f, f.arg("y").at(blocks * tall * wide * PIXEL), vectors)
+                    f.store(row, line.at((w + left) * pixel + t * ROW))
+            zeros(f, line.at((wide - right) * pixel), right * TURNED)
+        zeros(f, y.at((tall - below) * wide * pixel), below * wide * TURNED)
+    zeros(f, f.arg("y").at(blocks * tall * wide * pixel), REST * TURNED)
     return f
 
 
@@ -136,20 +145,21 @@ def write_amx_gradient(name: str, spec: AmxGradient, machine: Machine) -> Functi
     f = Function(name, arguments, machine.lanes)
     (outs, high), (ins, _) = evenly(spec.cout), evenly(spec.cin)
     tall, wide, taps = span(spec.rows), span(spec.columns), spec.columns.kernel
-    pairs = -(-spec.columns.n_out // 2)
+    side, pixel = together(machine), TURNED * machine.vector
+    turns = -(-spec.columns.n_out // side)
     matrices = Matrices(f, high, SIDE, HELD)
     with f.loop(0, outs) as o, f.loop(0, ins) as i, f.loop(0, spec.rows.kernel) as k:
-        x = f.arg("x").at((i * tall + k) * (wide * PIXEL))
-        dy = f.arg("dy").at(o * (spec.rows.n_out * pairs * high * ROW))
+        x = f.arg("x").at((i * tall + k) * (wide * pixel))
+        dy = f.arg("dy").at(o * (spec.rows.n_out * turns * high * ROW))
         g = f.arg("g").at(((o * ins + i) * spec.rows.kernel + k) * (taps * SIDE * SIDE * 4))
         for first in range(0, taps, HELD):
             some = range(first, min(first + HELD, taps))
             for tap in some:
                 matrices.fetch(tap - first, g.at(tap * SIDE * SIDE * 4))
-            with f.loop(f.arg("r0"), f.arg("r1")) as h, f.loop(0, pairs) as q:
-                matrices.left(dy.at((h * pairs + q) * (high * ROW)), ROW)
+            with f.loop(f.arg("r0"), f.arg("r1")) as h, f.loop(0, turns) as q:
+                matrices.left(dy.at((h * turns + q) * (high * ROW)), ROW)
                 for tap in some:
-                    matrices.add(tap - first, x.at((h * wide + q * 2 + tap) * PIXEL))
+                    matrices.add(tap - first, x.at((h * wide + q * side + tap) * pixel))
             for tap in some:
                 matrices.put(tap - first, g.at(tap * SIDE * SIDE * 4))
     matrices.leave()

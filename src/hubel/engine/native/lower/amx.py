@@ -103,7 +103,7 @@ def gradient_by_matrices(
     spec = AmxGradient(plain.cin, plain.cout, plain.rows, plain.columns)
     turned = AmxTurned(plain.cin, plain.rows, plain.columns)
     slopes = AmxSlopes(plain.cout, plain.rows.n_out, plain.columns.n_out)
-    x_turned, dy_told = Buffer(turned.vectors), Buffer(slopes.vectors)
+    x_turned, dy_told = Buffer(turned.vectors), Buffer(slopes.vectors(p.machine))
     p.call(turned, x, x_turned)
     p.call(slopes, dy, dy_told)
     g = p.packed_part(name, order_of(spec), spec.floats)
