@@ -64,11 +64,11 @@ class Feed:
 
     def batches(self, epoch: int = 0, skip: int = 0) -> Iterator[Batch]:
         """The batches of one epoch, from number `skip` on."""
-        order = self._order(epoch)[skip:]
         together = self._together()
         if together:
-            yield from self._by_stacks(order, epoch, skip, together)
+            yield from self._by_stacks(epoch, skip, together)
             return
+        order = self._order(epoch)[skip:]
         for number, (images, rows) in enumerate(self.store.fetch(order), start=skip):
             if len(rows):
                 yield self._batch(images, rows, epoch, number)
@@ -82,10 +82,18 @@ class Feed:
         return len(self.rows)
 
     def _order(self, epoch: int) -> list[Tensor]:
+        return self._grouped(self._visited(epoch))
+
+    def _visited(self, epoch: int) -> Tensor:
+        """An epoch's rows one after the other, of all processes."""
         rows = self.rows
         if self.shuffle:
             rows = rows[epoch_order(self._visits(), self.seed, epoch) % max(len(rows), 1)]
-        groups = torch.split(rows, self.batch)[: len(self)]
+        return rows[: len(self) * self.batch]
+
+    def _grouped(self, rows: Tensor) -> list[Tensor]:
+        """Those in batches, of which this process has its share."""
+        groups = torch.split(rows, self.batch)
         return [group[self.rank :: self.world] for group in groups] if self.world > 1 else [*groups]
 
     def _together(self) -> int:
@@ -101,17 +109,16 @@ class Feed:
             return 0
         return min(max(STACKED_PIXELS // numbers, 1), STACKED_BATCHES)
 
-    def _by_stacks(
-        self, order: list[Tensor], epoch: int, skip: int, together: int
-    ) -> Iterator[Batch]:
-        for start in range(0, len(order), together):
-            stack = order[start : start + together]
+    def _by_stacks(self, epoch: int, skip: int, together: int) -> Iterator[Batch]:
+        visited = self._visited(epoch)
+        for start in range(skip, len(self), together):
+            stack = self._grouped(visited[start * self.batch : (start + together) * self.batch])
             sizes = [rows.shape[0] for rows in stack]
             with one_thread():
                 [(images, rows)] = self.store.fetch([torch.cat(stack)])
                 if self.augment != Augment():
                     chances = [
-                        self.augment.chances(size, self._chance(epoch, skip + start + place))
+                        self.augment.chances(size, self._chance(epoch, start + place))
                         for place, size in enumerate(sizes)
                     ]
                     images = self.augment.moved(images, torch.cat(chances, dim=1), self._fill())
@@ -119,7 +126,7 @@ class Feed:
             targets = torch.split(self.targets[rows], sizes)
             for place, whole in enumerate(zip(floats, targets, stack, strict=True)):
                 if sizes[place]:
-                    yield Batch(*whole, skip + start + place)
+                    yield Batch(*whole, start + place)
 
     def _chance(self, epoch: int, number: int) -> torch.Generator:
         return generator(self.seed, "augment", epoch, number, self.rank)

@@ -13,7 +13,7 @@ import torch
 
 def derive_seed(seed: int, *address: int | str) -> int:
     """A 63-bit seed for one place in a training, by BLAKE2b of the run's seed and the address."""
-    text = "/".join(str(part) for part in (seed, *address))
+    text = "/".join(map(str, (seed, *address)))
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little") >> 1
 
 

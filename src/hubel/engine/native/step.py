@@ -17,7 +17,7 @@ import re
 import threading
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import psutil
@@ -38,8 +38,7 @@ from hubel.engine.native.workers import workers
 from hubel.errors import ModelError
 
 
-@dataclass(frozen=True)
-class Answer:
+class Answer(NamedTuple):
     """What a step found: the batch's loss and hits, the gradient's norm, the logits (N, K), and
     whether the optimiser's step was taken (it is not where loss or norm is not finite)."""
 
