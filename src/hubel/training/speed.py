@@ -149,7 +149,8 @@ def _runner(
 def _alternate(
     runners: dict[Choice, Runner], seconds: float = 1.5, least: int = 5
 ) -> dict[Choice, float]:
-    """Least seconds of each way, taken in turns: what else the machine does only ever adds.
+    """Least seconds of each way, taken in turns: what else the machine does only ever adds. The
+    turns go there and back, as a step also pays for what the one before it left in the caches.
 
     Steps of seconds differ by more than their noise: two turns are then enough.
     """
@@ -162,12 +163,14 @@ def _alternate(
         for step in runners.values():
             step()
     times: dict[Choice, list[float]] = {way: [] for way in runners}
+    order = list(runners.items())
     end = time.perf_counter() + seconds
-    while time.perf_counter() < end or len(next(iter(times.values()))) < least:
-        for way, step in runners.items():
+    while time.perf_counter() < end or len(times[order[0][0]]) < least:
+        for way, step in order:
             start = time.perf_counter()
             step()
             times[way].append(time.perf_counter() - start)
+        order.reverse()
     return {way: min(found) for way, found in times.items()}
 
 
