@@ -8,6 +8,7 @@ import pytest
 import torch
 from native_kernel import every_machine
 
+from hubel.engine.native import tiny
 from hubel.engine.native.emit import F32, PTR, Function
 from hubel.engine.native.jit import Loaded, compile_object, module_text
 from hubel.engine.native.kernels.axis import Axis
@@ -72,3 +73,14 @@ def test_the_convolution_becomes_arms_multiply_adds():
     assembly = target.emit_assembly(module)
     assert assembly.count("fmla\tv") >= 48  # a block of 4 x 4 sums, three taps a row
     assert "bl\tfmaf" not in assembly
+
+
+def test_tiny_numbers_are_switched_off_on_arm_by_its_own_register():
+    llvm.initialize_all_targets()
+    llvm.initialize_all_asmprinters()
+    target = llvm.Target.from_triple("aarch64-linux-gnu").create_target_machine(cpu="generic")
+    module = llvm.parse_assembly(tiny.ARM.replace("define internal", "define"))
+    module.triple = "aarch64-linux-gnu"
+    assembly = target.emit_assembly(module)
+    assert "orr\tx8, x0, #0x1000000" in assembly  # bit 24 of FPCR: flush to zero
+    assert assembly.count("msr\tFPCR") == 2

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import platform
 
-_X86 = """
+X86 = """
 declare void @llvm.x86.sse.stmxcsr(ptr)
 declare void @llvm.x86.sse.ldmxcsr(ptr)
 
@@ -34,21 +34,24 @@ define internal void @tiny_as(i64 %before) nounwind {
 }
 """
 
-_ARM = """
+ARM = """
+declare i64 @llvm.aarch64.get.fpcr()
+declare void @llvm.aarch64.set.fpcr(i64)
+
 define internal i64 @tiny_off() nounwind {
-  %before = call i64 asm sideeffect "mrs $0, fpcr", "=r"()
+  %before = call i64 @llvm.aarch64.get.fpcr()
   %off = or i64 %before, 16777216
-  call void asm sideeffect "msr fpcr, $0", "r"(i64 %off)
+  call void @llvm.aarch64.set.fpcr(i64 %off)
   ret i64 %before
 }
 
 define internal void @tiny_as(i64 %before) nounwind {
-  call void asm sideeffect "msr fpcr, $0", "r"(i64 %before)
+  call void @llvm.aarch64.set.fpcr(i64 %before)
   ret void
 }
 """
 
-_ELSEWHERE = """
+ELSEWHERE = """
 define internal i64 @tiny_off() nounwind {
   ret i64 0
 }
@@ -58,5 +61,5 @@ define internal void @tiny_as(i64 %before) nounwind {
 }
 """
 
-_TEXTS = {"x86_64": _X86, "AMD64": _X86, "aarch64": _ARM, "arm64": _ARM}
-TINY = _TEXTS.get(platform.machine(), _ELSEWHERE)
+_TEXTS = {"x86_64": X86, "AMD64": X86, "aarch64": ARM, "arm64": ARM}
+TINY = _TEXTS.get(platform.machine(), ELSEWHERE)
