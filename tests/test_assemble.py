@@ -61,7 +61,7 @@ def sha256_of(path):
 
 def test_other_classes_get_a_new_head_over_a_frozen_body(tmp_path, run, trained):
     data = part(OTHER)
-    words = {"weights": run, "freeze": "body", "epochs": 6, "optimiser": {"lr": 0.03}}
+    words = {"weights": run, "freeze": "body", "epochs": 20, "optimiser": {"lr": 0.03}}
     result = hubel.train("resnet20", data, out=tmp_path, name="r", **words, **QUICK)
     after, config = states(result.folder)
     assert moved(trained, {k: t for k, t in after.items() if k[:3] != "fc."}) == set()
