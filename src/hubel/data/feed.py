@@ -21,7 +21,6 @@ from hubel.data.store import MemoryStore, Store
 
 STACKED_PIXELS = 1 << 20  # pixels, and batches, that are made ready at a time at most
 STACKED_BATCHES = 64
-ALONE_PIXELS = 1 << 22  # pixels of a batch that one thread makes sooner than several
 
 
 @dataclass
@@ -105,9 +104,7 @@ class Feed:
         if not isinstance(self.store, MemoryStore) or not len(self.store.images):
             return 0
         numbers = self.store.images[0].numel() * self.batch
-        if numbers > ALONE_PIXELS:
-            return 0
-        return min(max(STACKED_PIXELS // numbers, 1), STACKED_BATCHES)
+        return min(STACKED_PIXELS // numbers, STACKED_BATCHES)
 
     def _by_stacks(self, epoch: int, skip: int, together: int) -> Iterator[Batch]:
         visited = self._visited(epoch)

@@ -21,7 +21,7 @@ from hubel.engine.native.lower.halves import Worth
 from hubel.engine.native.plan import Argument, Buffer, Now, Shared, Weight
 from hubel.engine.native.planner import Planner
 
-# Cycles, fitted to measurements.
+# Cycles, roughly: the matrices win by far or not at all.
 FLOAT = 1.3  # multiply-adds of vectors of float32 in one
 PRODUCT = 20.0  # of two matrices, their loads included
 PAIR = 8.0  # a vector of pairs made

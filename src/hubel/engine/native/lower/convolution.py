@@ -82,11 +82,11 @@ def conv(p: Planner, node: Node) -> bool:
     if way is not None:
         pass_through(p, way, x, y, tail, *given)
     else:
-        _pass_plainly(p, node, x, y, tail, *given)
+        _pass_directly(p, node, x, y, tail, *given)
     return summed
 
 
-def _pass_plainly(
+def _pass_directly(
     p: Planner, node: Node, x: Buffer, y: Buffer, tail: dict[str, bool], bias: Argument,
     extra: Argument, shift: Argument,
 ) -> None:  # fmt: skip
@@ -131,17 +131,17 @@ def conv_back(p: Planner, node: Node) -> None:
     if ways.gradient is not None:
         weight_gradient(p, name, ways.gradient, x, dy)
     elif name in p.learns:
-        _weight_plainly(p, node, x, dy)
+        _weight_directly(p, node, x, dy)
     if node.inputs[0] not in p.wanted:
         return
     dx, add = p.contribute(node.inputs[0])
     if ways.back is not None:
         pass_through(p, ways.back, dy, dx, {"add": add})
     else:
-        _back_plainly(p, node, dy, dx, add)
+        _back_directly(p, node, dy, dx, add)
 
 
-def _weight_plainly(p: Planner, node: Node, x: Buffer, dy: Buffer) -> None:
+def _weight_directly(p: Planner, node: Node, x: Buffer, dy: Buffer) -> None:
     v, groups, name = p.machine.vector, node.options["groups"], node.weights["weight"]
     cin, hi, wi = p.graph.shapes[node.inputs[0]]
     cout, (ho, wo) = p.graph.shapes[node.output][0], conv_out(p, node)
@@ -166,7 +166,7 @@ def _weight_plainly(p: Planner, node: Node, x: Buffer, dy: Buffer) -> None:
     p.call(spec, *given, g, 0, spec.rows.n_out)
 
 
-def _back_plainly(p: Planner, node: Node, dy: Buffer, dx: Buffer, add: bool) -> None:
+def _back_directly(p: Planner, node: Node, dy: Buffer, dx: Buffer, add: bool) -> None:
     v, groups = p.machine.vector, node.options["groups"]
     cin, hi, wi = p.graph.shapes[node.inputs[0]]
     cout, (ho, wo) = p.graph.shapes[node.output][0], conv_out(p, node)
