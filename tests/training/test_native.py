@@ -15,6 +15,7 @@ from hubel.data.feed import Feed
 from hubel.data.preprocess import Preprocess
 from hubel.data.record import ArraySource
 from hubel.data.store import MemoryStore
+from hubel.engine.native import step
 from hubel.engine.native.graph import NotCovered
 from hubel.engine.native.machine import this_machine
 from hubel.tasks.classify import Classify
@@ -165,6 +166,22 @@ def test_dropout_falls_as_the_step_has_it_and_not_as_the_clock():
     two, second = trained(plan, normed())
     assert [getattr(r, "loss", 0) for r in first] == [getattr(r, "loss", 0) for r in second]
     assert apart(weights(one), weights(two)) == 0
+
+
+@pytest.mark.parametrize("dropout", [True, False])
+def test_a_seed_is_drawn_for_every_step_of_a_net_with_dropout_and_of_no_other(monkeypatch, dropout):
+    seeds, real = [], step.Step.run
+
+    def run(self, *given, **words):
+        if "seed" in words:  # not so the first step's check
+            seeds.append(words["seed"])
+        return real(self, *given, **words)
+
+    monkeypatch.setattr(step.Step, "run", run)
+    net = normed() if dropout else smooth()
+    trained(plan_of(), net, stop=6)
+    assert len(seeds) >= 5
+    assert len(set(seeds)) == (len(seeds) if dropout else 1)
 
 
 def test_what_is_not_finite_is_reported_and_changes_nothing():

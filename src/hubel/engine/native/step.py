@@ -28,9 +28,10 @@ from hubel.engine.native.assemble import FIELDS, METER, Assembler, Board
 from hubel.engine.native.graph import NotCovered
 from hubel.engine.native.jit import Loaded, compile_object, module_text
 from hubel.engine.native.join import joined
+from hubel.engine.native.kernels.pointwise import DROPOUTS, Pointwise
 from hubel.engine.native.kernels.update import FIGURES, Update
 from hubel.engine.native.machine import Machine, fitting, this_machine
-from hubel.engine.native.plan import Aim, Now, Plan
+from hubel.engine.native.plan import Aim, Plan
 from hubel.engine.native.read import read_graph
 from hubel.engine.native.schedule import make_plan
 from hubel.engine.native.waiting import MEET, WAIT
@@ -108,9 +109,10 @@ class Step:
 
     @functools.cached_property
     def chance(self) -> bool:
-        """Whether anything hangs on the seed."""
-        calls = [call for phase in self.plan.phases for call in [*phase.calls, *phase.after]]
-        return any(isinstance(a, Now) and a.what == "seed" for c in calls for a in c.arguments)
+        """Whether anything hangs on the seed: dropout."""
+        specs = [call.spec for phase in self.plan.phases for call in phase.calls]
+        programs = [spec.program for spec in specs if isinstance(spec, Pointwise)]
+        return any(word[0] in DROPOUTS for program in programs for word in program)
 
     def suits(self, n: int) -> bool:
         """Whether its tiles are as large as those of a step compiled for n images."""
