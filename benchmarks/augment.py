@@ -72,13 +72,13 @@ def _words(argv: Sequence[str] | None) -> argparse.Namespace:
 
 def ours(text: str, images: Tensor, targets: Tensor) -> Callable[[], Any]:
     """As `hubel.data.feed` does it."""
-    augment, draw = Augment.parse(text), torch.Generator().manual_seed(0)
+    augment, chance = Augment.parse(text), torch.Generator().manual_seed(0)
     fill = torch.tensor([round(255 * mean) for mean in PREPROCESS.mean], dtype=torch.uint8)
 
     def run() -> Any:
-        changed = augment.geometry_and_colour(images, draw, fill)
-        floats = PREPROCESS.normalise(changed)
-        return augment.mix(floats, targets, 10, draw) if augment.mixup else floats
+        draws = augment.chances(range(len(images)), 0)
+        floats = PREPROCESS.normalise(augment.moved(images, draws, fill))
+        return augment.mix(floats, targets, 10, chance) if augment.mixup else floats
 
     return run
 

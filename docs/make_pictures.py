@@ -196,11 +196,12 @@ def _images() -> tuple[torch.Tensor, torch.Tensor, Preprocess]:
 def _changed(
     word: str, images: torch.Tensor, labels: torch.Tensor, preprocess: Preprocess
 ) -> np.ndarray:
-    augment, draw = Augment.parse(word), torch.Generator().manual_seed(SEED)
+    augment, chance = Augment.parse(word), torch.Generator().manual_seed(SEED)
     fill = torch.tensor([round(255 * preprocess.mean[0])], dtype=torch.uint8)
-    floats = preprocess.normalise(augment.geometry_and_colour(images, draw, fill))
+    draws = augment.chances(range(len(images)), SEED)
+    floats = preprocess.normalise(augment.moved(images, draws, fill))
     if augment.mixup:
-        floats, _ = augment.mix(floats, labels, 10, draw)
+        floats, _ = augment.mix(floats, labels, 10, chance)
     return preprocess.denormalise(floats).numpy()
 
 

@@ -24,7 +24,7 @@ def seeded(seed: int = 0) -> torch.Generator:
 
 def drawn(count: int, seed: int = 0) -> dict[str, np.ndarray]:
     """The table of chance that an augmentation of `count` images with this seed uses."""
-    table = torch.rand(len(DRAWS), count, generator=seeded(seed)).numpy()
+    table = Augment(vflip=True).chances(range(count), seed).numpy()
     return dict(zip(DRAWS, table, strict=True))
 
 
@@ -39,8 +39,8 @@ def smooth(height: int, width: int) -> np.ndarray:
 
 
 def apply(text: str, images: torch.Tensor, seed: int = 0) -> torch.Tensor:
-    fill = FILL[: images.shape[1]]
-    return Augment.parse(text).geometry_and_colour(images, seeded(seed), fill)
+    augment, fill = Augment.parse(text), FILL[: images.shape[1]]
+    return augment.moved(images, augment.chances(range(len(images)), seed), fill)
 
 
 # ---------------------------------------------------------------- words
@@ -109,11 +109,9 @@ def test_a_plan_names_the_nearest_augmentation() -> None:
 # ---------------------------------------------------------------- geometry
 
 
-def test_nothing_on_gives_the_same_tensor_and_draws_nothing() -> None:
-    images, generator = noise(3, 3, 7, 5), seeded()
-    before = generator.get_state()
-    assert Augment(mixup=0.5).geometry_and_colour(images, generator, FILL) is images
-    assert torch.equal(generator.get_state(), before)
+def test_nothing_on_gives_the_same_tensor() -> None:
+    images = noise(3, 3, 7, 5)
+    assert apply("mixup=0.5", images) is images
 
 
 @pytest.mark.parametrize("words", ["flip", "shift=2", "flip,shift=3", "shift=9"])
@@ -185,7 +183,7 @@ def test_elastic_equals_scipy(words: str) -> None:
     """The affine part as above, and a field that PyTorch interpolates in two dimensions."""
     image = smooth(23, 31)
     augment = Augment.parse(words)
-    draws = named(augment.chances(16, seeded()))
+    draws = named(augment.chances(range(16), 0))
     warped = apply(words, torch.from_numpy(image).expand(16, 1, 23, 31)).numpy()[:, 0]
     vectors = augment.elastic * torch.special.ndtri(torch.stack([draws[b] for b in BENDS], 1))
     field = torch.nn.functional.interpolate(
@@ -212,7 +210,7 @@ def test_elastic_equals_scipy(words: str) -> None:
 
 def test_bends_are_normal_and_as_wide_as_asked() -> None:
     augment = Augment(elastic=10)
-    bend = augment.motion(named(augment.chances(400, seeded()))).bend
+    bend = augment.motion(named(augment.chances(range(400), 0))).bend
     assert bend is not None
     assert bend.shape == (400, 2, 3, 3)
     assert kstest(bend.flatten().numpy(), "norm", (0, 10)).pvalue > 0.001
@@ -246,7 +244,8 @@ def test_angles_and_zooms_fill_their_range_evenly() -> None:
     image[32, 48:51] = 255
     y, x = torch.meshgrid(torch.arange(65) - 32.0, torch.arange(65) - 32.0, indexing="ij")
     images = torch.from_numpy(image).expand(4000, 1, 65, 65)
-    out = Augment(rotate=40, scale=0.5).geometry_and_colour(images, seeded(), torch.zeros(1).byte())
+    augment = Augment(rotate=40, scale=0.5)
+    out = augment.moved(images, augment.chances(range(4000), 0), torch.zeros(1).byte())
     weight = out[:, 0].float() / out[:, 0].float().sum((1, 2), keepdim=True)
     across, down = (weight * x).sum((1, 2)), (weight * y).sum((1, 2))
     angle, zoom = torch.rad2deg(torch.atan2(down, across)), torch.hypot(across, down) / 17
@@ -379,21 +378,24 @@ def test_a_further_augmentation_leaves_the_draws_of_the_others() -> None:
 
 
 @pytest.mark.parametrize("later", ["vflip", "elastic=2", "vflip,elastic=2"])
-def test_later_words_leave_all_earlier_draws_and_mixup_as_they_were(later: str) -> None:
-    alone, more = seeded(), seeded()
-    first = Augment.parse("flip,mixup=0.4").chances(7, alone)
-    both = Augment.parse(f"flip,mixup=0.4,{later}").chances(7, more)
+def test_later_words_leave_all_earlier_draws_as_they_were(later: str) -> None:
+    first = Augment.parse("flip,mixup=0.4").chances(range(7), 3)
+    both = Augment.parse(f"flip,mixup=0.4,{later}").chances(range(7), 3)
     assert first.shape == (len(ALWAYS), 7)
     assert both.shape == (len(DRAWS), 7)
     assert torch.equal(both[: len(ALWAYS)], first)
-    assert torch.equal(alone.get_state(), more.get_state())
     assert len(both.unique()) > 0.9 * both.numel()  # no row is drawn twice
 
 
-def test_later_draws_differ_from_batch_to_batch() -> None:
-    generator, augment = seeded(), Augment(elastic=1)
-    first, second = augment.chances(7, generator), augment.chances(7, generator)
-    assert not (first == second).any()
+def test_an_image_is_moved_by_its_place_alone() -> None:
+    images = noise(9, 3, 8, 7).repeat(2, 1, 1, 1)
+    augment = Augment.parse("flip,vflip,shift=2,elastic=1")
+    whole = augment.moved(images, augment.chances(range(30, 48), 5), FILL)
+    part = augment.moved(images[3:8], augment.chances(range(33, 38), 5), FILL)
+    other = augment.moved(images[1::2], augment.chances(range(31, 48, 2), 5), FILL)
+    assert torch.equal(whole[3:8], part)
+    assert torch.equal(whole[1::2], other)
+    assert not (whole[:9] == whole[9:]).flatten(1).all(1).any()
 
 
 @pytest.mark.gpu

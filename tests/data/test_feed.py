@@ -128,6 +128,20 @@ def test_processes_share_each_batch_without_overlap():
         assert sorted(left + right) == sorted(one)
 
 
+@pytest.mark.parametrize("stacked", [0, 64])
+@pytest.mark.parametrize("words", ["flip,shift=2,erase=3", "rotate=20,elastic=1,jitter=0.2"])
+def test_processes_learn_from_the_pictures_that_one_would(monkeypatch, words, stacked):
+    monkeypatch.setattr("hubel.data.feed.STACKED_BATCHES", stacked)
+    source = numbered(64)
+    source.images[:] = np.random.default_rng(0).integers(0, 256, source.images.shape)
+    words = {"shuffle": True, "augment": Augment.parse(words), "batch": 15}
+    alone = list(feed_of(source, **words).batches(1))
+    shared = [list(feed_of(source, **words, rank=r, world=2).batches(1)) for r in (0, 1)]
+    for one, left, right in zip(alone, *shared, strict=True):
+        assert one.images[::2].equal(left.images)
+        assert one.images[1::2].equal(right.images)
+
+
 @pytest.mark.parametrize("make", [MemoryStore, lambda s, p, d: StreamStore(s, p, workers=2)])
 def test_broken_image_is_left_out_and_named(folder, make):
     feed = feed_of(folder, make(folder, PLAIN, CPU), shuffle=True)

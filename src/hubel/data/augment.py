@@ -1,9 +1,9 @@
 """`Augment`: which random changes a training image may go through, and the batched code for them.
 
 Nothing here loops over images. A batch is changed in two stages, so that the cheap things happen
-on bytes: `geometry_and_colour` on uint8 images, `mix` on normalised ones. All chance comes from a
-CPU generator as one small table and is moved to the images' device: CPU and CUDA see the same
-augmentation.
+on bytes: `moved` on uint8 images, `mix` on normalised ones. What an image goes through is decided
+by its place in the epoch alone, whatever the batch and however many the processes; all chance comes
+as one small table and is moved to the images' device: CPU and CUDA see the same augmentation.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from hubel.data.order import generator as seeded
+from hubel.data.order import uniform
 from hubel.data.warp import (
     KNOTS,
     Motion,
@@ -29,7 +29,7 @@ from hubel.errors import OptionError, unknown
 # rows, so switching one on leaves the draws of the others as they were.
 ALWAYS = ("flip", "top", "left", "angle", "zoom", "y", "x", "brightness", "contrast", "saturation")
 BENDS = tuple(f"bend {number}" for number in range(2 * KNOTS * KNOTS))
-LATER = ("vflip", *BENDS)  # drawn only where one of them is on, from a generator of their own
+LATER = ("vflip", *BENDS)  # drawn only where one of them is on
 DRAWS = ALWAYS + LATER
 SMALLEST_DRAW = 2.0**-25  # stands for 0, whose normal quantile would be infinite
 LUMA = (0.299, 0.587, 0.114)  # BT.601, as Pillow's convert("L")
@@ -95,34 +95,17 @@ class Augment(BaseModel):
         ]
         return ",".join(words) or "none"
 
-    def geometry_and_colour(
-        self, images: torch.Tensor, generator: torch.Generator, fill: torch.Tensor
-    ) -> torch.Tensor:
-        """Flip, shift, rotate, scale and bend, then jitter, then erase: `moved` by `chances`.
+    def chances(self, places: range, seed: int) -> torch.Tensor:
+        """What decides the fate of the images at these places of an epoch: float32 (rows, images)
+        in [0, 1), the rows those of DRAWS, or its first ten where none of the later ones is on.
 
-        Args:
-            images: uint8 (N, C, H, W), C = 1 or 3, any device; left unchanged.
-            generator: on the CPU; advanced by one table of draws, whichever of these are on.
-            fill: see `moved`.
-        """
-        if not self._moves():
-            return images
-        return self.moved(images, self.chances(len(images), generator), fill)
-
-    def chances(self, count: int, generator: torch.Generator) -> torch.Tensor:
-        """What decides the fate of `count` images: float32 (rows, count) in [0, 1), the rows those
-        of DRAWS, or its first ten where none of the later ones is on.
-
-        The later ones come from a generator that is seeded by what `generator` would give next:
-        it goes on as if they had not been drawn, and mixup sees the same chance with them as
+        The later ones have an address of their own: the earlier ones are the same with them as
         without.
         """
-        first = torch.rand(len(ALWAYS), count, generator=generator)
+        first = uniform(len(ALWAYS), places, seed)
         if not (self.vflip or self.elastic):
             return first
-        ahead = int(torch.randint(2**62, (), generator=generator.clone_state()))
-        later = torch.rand(len(LATER), count, generator=seeded(ahead, "later draws"))
-        return torch.cat([first, later])
+        return torch.cat([first, uniform(len(LATER), places, seed, "later draws")])
 
     @property
     def exact(self) -> bool:
@@ -135,14 +118,11 @@ class Augment(BaseModel):
         """Whether pixels come to lie between those of the source."""
         return bool(self.rotate or self.scale or self.elastic)
 
-    def _moves(self) -> bool:
-        """Whether anything but mixup is on."""
-        return self != Augment(mixup=self.mixup)
-
     def moved(
         self, images: torch.Tensor, chances: torch.Tensor, fill: torch.Tensor
     ) -> torch.Tensor:
-        """Every image by its own column of `chances`.
+        """Flip, shift, rotate, scale and bend, then jitter, then erase: every image by its own
+        column of `chances`.
 
         Args:
             images: uint8 (N, C, H, W), C = 1 or 3, any device; left unchanged.

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from hubel.data.augment import Augment
 from hubel.data.cores import one_thread
-from hubel.data.order import epoch_order, generator
+from hubel.data.order import derive_seed, epoch_order, generator
 from hubel.data.record import Batch
 from hubel.data.store import MemoryStore, Store
 
@@ -109,24 +109,29 @@ class Feed:
     def _by_stacks(self, epoch: int, skip: int, together: int) -> Iterator[Batch]:
         visited = self._visited(epoch)
         for start in range(skip, len(self), together):
-            stack = self._grouped(visited[start * self.batch : (start + together) * self.batch])
+            part = visited[start * self.batch : (start + together) * self.batch]
+            stack = self._grouped(part)
             sizes = [rows.shape[0] for rows in stack]
             with one_thread():
                 [(images, rows)] = self.store.fetch([torch.cat(stack)])
                 if self.augment != Augment():
-                    chances = [
-                        self.augment.chances(size, self._chance(epoch, start + place))
-                        for place, size in enumerate(sizes)
-                    ]
-                    images = self.augment.moved(images, torch.cat(chances, dim=1), self._fill())
+                    first = start * self.batch
+                    chances = self._chances(epoch, range(first, first + len(part)))
+                    mine = torch.cat(self._grouped(torch.arange(len(part))))
+                    images = self.augment.moved(images, chances[:, mine], self._fill())
                 floats = torch.split(self.store.preprocess.normalise(images), sizes)
             targets = torch.split(self.targets[rows], sizes)
             for place, whole in enumerate(zip(floats, targets, stack, strict=True)):
                 if sizes[place]:
                     yield Batch(*whole, start + place)
 
-    def _chance(self, epoch: int, number: int) -> torch.Generator:
-        return generator(self.seed, "augment", epoch, number, self.rank)
+    def _places(self, number: int, count: int) -> range:
+        """Where in an epoch the `count` images of this process's share of a batch stand."""
+        first = number * self.batch + self.rank
+        return range(first, first + count * self.world, self.world)
+
+    def _chances(self, epoch: int, places: range) -> Tensor:
+        return self.augment.chances(places, derive_seed(self.seed, "augment", epoch))
 
     def _fill(self) -> Tensor:
         means = self.store.preprocess.mean
@@ -135,11 +140,12 @@ class Feed:
     def _batch(self, images: Tensor, rows: Tensor, epoch: int, number: int) -> Batch:
         images = images.to(self.device, non_blocking=True)
         targets = self.targets[rows].to(self.device, non_blocking=True)
-        preprocess, draw = self.store.preprocess, None
-        if self.augment != Augment():
-            draw = self._chance(epoch, number)
-            images = self.augment.geometry_and_colour(images, draw, self._fill())
+        preprocess = self.store.preprocess
+        if self.augment != Augment(mixup=self.augment.mixup):
+            chances = self._chances(epoch, self._places(number, len(rows)))
+            images = self.augment.moved(images, chances, self._fill())
         floats = preprocess.normalise(images)
-        if draw is not None and self.augment.mixup:
-            floats, targets = self.augment.mix(floats, targets, self.classes, draw)
+        if self.augment.mixup:
+            chance = generator(self.seed, "mixup", epoch, number, self.rank)
+            floats, targets = self.augment.mix(floats, targets, self.classes, chance)
         return Batch(floats, targets, rows, number)

@@ -24,7 +24,7 @@ from hubel.data.mask_store import (
     StreamMaskStore,
     open_mask_store,
 )
-from hubel.data.order import generator
+from hubel.data.order import uniform
 from hubel.data.record import Batch
 from hubel.data.warp import (
     affine,
@@ -132,9 +132,9 @@ class MaskFeed(Feed):
     ) -> tuple[Tensor, Tensor]:
         """A window of each pair that was found, as `_stacked` has them."""
         # Drawn for all that were asked for: a broken one leaves the others as they are.
-        chances = self.augment.chances(len(asked), self._chance(epoch, number))[:, found]
-        place_chance = generator(self.seed, "window", epoch, number, self.rank)
-        places = torch.rand(len(asked), 2, generator=place_chance)[found]
+        mine = self._places(number, len(asked))
+        chances = self._chances(epoch, mine)[:, found]
+        places = uniform(2, mine, self.seed, "window", epoch)[:, found]
         draws = named(chances)
         steps = torch.stack(self.augment.steps(draws), dim=1)
         border = (0, 0)
@@ -144,7 +144,7 @@ class MaskFeed(Feed):
             self._cut(pair, place, step, border)
             for pair, place, step in zip(
                 (pair for pair in asked if pair is not None),
-                places.tolist(),
+                places.T.tolist(),
                 steps.tolist(),
                 strict=True,
             )

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 
+import numpy as np
 import torch
 
 
@@ -25,3 +26,17 @@ def generator(seed: int, *address: int | str) -> torch.Generator:
 def epoch_order(count: int, seed: int, epoch: int) -> torch.Tensor:
     """The order in which epoch number `epoch` visits `count` rows: int64 (count,)."""
     return torch.randperm(count, generator=generator(seed, "order", epoch))
+
+
+def uniform(rows: int, places: range, seed: int, *address: int | str) -> torch.Tensor:
+    """Chance for things that stand in a row: float32 (rows, len(places)), uniform in [0, 1).
+
+    What a place gets hangs on its number, the seed and the address alone, whichever places are
+    drawn with it: a counter-based generator (Philox, Salmon et al. 2011) starts anywhere at once.
+    """
+    blocks = -(-rows // 8)  # it gives eight numbers of 32 bits at a time
+    first, count = (places[0], places[-1] + 1 - places[0]) if places else (0, 0)
+    philox = np.random.Philox(key=derive_seed(seed, *address), counter=first * blocks)
+    words = philox.random_raw(4 * blocks * count).view(np.uint32).reshape(count, 8 * blocks)
+    fractions = words[:: places.step, :rows].T >> 8  # as many bits as a float32 holds
+    return torch.from_numpy(fractions.astype(np.float32) * np.float32(2**-24))

@@ -14,7 +14,7 @@ import math
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -34,8 +34,7 @@ from hubel.training.state import Best, State, Sums
 from hubel.training.update import NotFinite, Outcome, Update
 
 
-@dataclass(frozen=True, slots=True)
-class Step:
+class Step(NamedTuple):
     """One optimiser step, done: number `step` (from 1) of `steps`, in epoch `epoch` (from 0)."""
 
     step: int
@@ -150,16 +149,9 @@ class _Clock:
 
 def _told(state: State, outcome: Outcome, rate: float, plan: Plan, total: int) -> Step:
     return Step(
-        step=state.step,
-        steps=total,
-        epoch=state.epoch,
-        epochs=plan.epochs,
-        loss=outcome.loss,
-        rate=rate,
-        norm=outcome.norm,
-        images=outcome.seen,
-        note=outcome.note,
-    )
+        state.step, total, state.epoch, plan.epochs, outcome.loss, rate, outcome.norm, outcome.seen,
+        outcome.note,
+    )  # fmt: skip
 
 
 def _rate(state: State, plan: Plan, step: int, total: int) -> float:

@@ -195,6 +195,7 @@ class NativeStep:
         self.steps: list[Tensor] = []
         self._bound: Step | None = None
         self._rows: list[tuple[dict[str, Any], NDArray[np.intp]]] = []
+        self._told: list[tuple[float, ...] | None] = []
 
     def __call__(
         self, images: Tensor, targets: Tensor, seed: Callable[[], int], clip: float | None
@@ -213,12 +214,13 @@ class NativeStep:
     def _bind(self, step: Step) -> None:
         """The optimiser's own state, made where it is not yet, is what the step works on."""
         places = {name: place for place, name in enumerate(step.parameters)}
-        self._bound, self._rows, self.steps = step, [], []
+        self._bound, self._rows, self._told, self.steps = step, [], [], []
         for group in self.optimiser.param_groups:
             names = [(self.names[id(w)], w) for w in group["params"]]
             mine = [(name, w) for name, w in names if name in places]
             rows = [places[name] for name, _ in mine]
             self._rows.append((group, np.array(rows, dtype=np.intp)))
+            self._told.append(None)
             for name, weight in mine:
                 step.bind(name, *self._state(weight))
 
@@ -236,10 +238,11 @@ class NativeStep:
     def _tell(self, step: Step) -> None:
         """Rate, momentum and decay of every parameter, for this step."""
         warm = self._warmth()
-        for group, rows in self._rows:
+        for place, (group, rows) in enumerate(self._rows):
             momentum, beta2 = group.get("betas", (group.get("momentum", 0.0), 0.0))
             told = (group["lr"], momentum, group["decay"], beta2, group.get("eps", 0.0), *warm)
-            step.figures[rows] = told
+            if told != self._told[place]:  # numbers that stand still need not be told again
+                step.figures[rows] = self._told[place] = told
 
     def _warmth(self) -> tuple[float, float]:
         """Adam's 1 - beta1^t and sqrt(1 - beta2^t), t this step's number."""

@@ -6,8 +6,8 @@ A step that meets NaN or infinity, or runs out of memory, leaves the weights as 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
-from typing import Literal
+from dataclasses import replace
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -39,8 +39,7 @@ class NotFinite(Exception):
         self.norm = norm
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
+class Outcome(NamedTuple):
     """What a step saw: mean loss, training hits of so many counted, images, and the gradient norm
     before clipping."""
 
@@ -154,7 +153,8 @@ class Update:
             raise NotFinite(answer.loss, answer.norm)
         if self.state.ema is not None:
             self.state.ema.update_parameters(self.state.model)
-        return Outcome(answer.loss, answer.hits, len(batch), len(batch), answer.norm)
+        count = len(batch)
+        return Outcome(answer.loss, answer.hits, count, count, answer.norm)
 
     def _in_torch(self, hurdle: NotCovered) -> str:
         """From here on without the native step."""

@@ -85,7 +85,10 @@ def test_without_an_update_the_weights_stay(machine):
     [
         (lambda x, t: (x[..., 1:], t), r"compiled for float32 images \(N, 1, 12, 12\)"),
         (lambda x, t: (x.double(), t), "given torch.float64"),
-        (lambda x, t: (x, t[1:]), r"labels must be torch.int64 \(20,\), given \(\(19,\)"),
+        (
+            lambda x, t: (x, t[1:]),
+            r"labels must be torch.int64 \(20,\) on the CPU, given \(\(19,\)",
+        ),
         (lambda x, t: (x, t.int()), "given .*torch.int32"),
         (lambda x, t: (x, None), "given None"),
         (lambda x, t: (x, t + 9), "labels must lie from 0 to "),

@@ -12,6 +12,7 @@ Threads meet at a counter: the last to come lets all go.
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -42,6 +43,8 @@ FIELDS = (
 """The board's first fields. `tiles`, `mine` and `shared` are the three memories; `clip` the largest
 gradient norm, 0 for none (f64, as `scale`); `figures` a table of the update's, a row a part; loss,
 hits and norm are answers (f64); `sound` says whether the step was taken."""
+TOLD = struct.Struct("=8qdqd")  # the first of them, from `n` to `clip`, which every run is told
+ANSWERED = struct.Struct("=3dq")  # the last of them, from `loss` to `sound`
 
 METER = 128  # bytes into the board where the threads' counter stands, on a cache line of its own
 TABLE = 256  # bytes into the board where pointers begin

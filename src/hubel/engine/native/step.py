@@ -14,6 +14,7 @@ import hashlib
 import math
 import os
 import re
+import struct
 import threading
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +25,7 @@ import psutil
 import torch
 from torch import Tensor, nn
 
-from hubel.engine.native.assemble import FIELDS, METER, Assembler, Board
+from hubel.engine.native.assemble import ANSWERED, FIELDS, METER, TABLE, TOLD, Assembler, Board
 from hubel.engine.native.graph import NotCovered
 from hubel.engine.native.jit import Loaded, compile_object, module_text
 from hubel.engine.native.join import joined
@@ -81,20 +82,18 @@ class Step:
         self._board = np.zeros(self.board.size + 8, dtype=np.int64)
         start = (-self._board.ctypes.data // 8) % 8
         self._board = self._board[start:]
-        self._floats = self._board.view(np.float64)
+        self._bytes = self._board.data
         self._orders = {
             p.name: torch.tensor(p.order, dtype=torch.int32) for p in self.plan.parts if p.order
         }
-        self._weights = [(self.tensors[name], at) for name, at in self.board.weights.items()]
+        self._weights = [self.tensors[name] for name in self.board.weights]
+        self._pointers = struct.Struct(f"={len(self._weights)}q")
         self._macs, self._reused = self.plan.macs, self.plan.reused  # long to tell, asked each run
         self._memory = _Memory(0)
         self._mine = _Memory(self.threads * self.plan.thread_bytes)
         self._shared = _Memory(self.plan.shared_bytes)
-        self._at = {word: place for place, word in enumerate(FIELDS)}
         self._board_at = self._board.ctypes.data
-        self._set("figures", self.figures.ctypes.data)
-        self._set("mine", self._mine.address)
-        self._set("shared", self._shared.address)
+        self._board[FIELDS.index("figures")] = self.figures.ctypes.data
         for name, place in self.board.orders.items():
             if name in self._orders:
                 self._board[place] = self._orders[name].data_ptr()
@@ -158,32 +157,26 @@ class Step:
         clip: float | None,
     ) -> Answer:
         n = images.shape[0]
-        images = images.contiguous()
-        logits = torch.empty(n, self.plan.classes)
+        images, logits = images.contiguous(), torch.empty(n, self.plan.classes)
+        labels = labels if labels is None else labels.contiguous()
         tiles = self._grow(n)
-        at_work = _at_work(self.threads, self.alone_below, n * self._macs)
-        threads = max(1, min(at_work, tiles))
-        board, at = self._board, self._at
-        board[at["n"]], board[at["images"]] = n, images.data_ptr()
-        board[at["logits"]], board[at["seed"]] = logits.data_ptr(), seed
-        if labels is not None:
-            labels = labels.contiguous()
-            board[at["labels"]] = labels.data_ptr()
-        self._floats[at["scale"]] = 1 / max(n, 1) if scale is None else scale
-        self._floats[at["clip"]] = clip or 0.0
-        board[METER // 8] = 0
-        self._point()
-        board[at["threads"]] = threads
-        # asked for each time: a fork has a new crew; one thread alone need wake nobody
+        threads = max(1, min(_at_work(self.threads, self.alone_below, n * self._macs), tiles))
+        TOLD.pack_into(
+            self._bytes, 0, n, images.data_ptr(), 0 if labels is None else labels.data_ptr(),
+            logits.data_ptr(), threads, self._memory.address, self._mine.address,
+            self._shared.address, 1 / max(n, 1) if scale is None else scale, seed, clip or 0.0,
+        )  # fmt: skip
+        self._board[METER // 8] = 0
+        # Weights may have moved since; a fork has a new crew; one thread alone need wake nobody.
+        self._pointers.pack_into(self._bytes, TABLE, *[w.data_ptr() for w in self._weights])
         crew = workers(self.threads if threads > 1 else 1, self.machine)
         crew.run(self.code.address["step"], self._board_at, threads)
-        loss, hits, norm = self._floats[at["loss"] : at["norm"] + 1].tolist()
-        return Answer(loss, int(hits), norm, logits, bool(board[at["sound"]]))
+        loss, hits, norm, sound = ANSWERED.unpack_from(self._bytes, 8 * FIELDS.index("loss"))
+        return Answer(loss, int(hits), norm, logits, bool(sound))
 
     def _look_at(self, images: Tensor, labels: Tensor | None) -> None:
         """The machine code takes what it is given: it is looked at before."""
-        kind = (images.shape[1:], images.dtype, images.device.type)
-        if kind != (self.size, torch.float32, "cpu"):
+        if images.shape[1:] != self.size or images.dtype != torch.float32 or not images.is_cpu:
             raise ModelError(
                 f"the step was compiled for float32 images (N, {', '.join(map(str, self.size))}), "
                 f"given {images.dtype} {tuple(images.shape)} on {images.device}"
@@ -191,10 +184,10 @@ class Step:
         if not self.aim.loss:
             return
         n, k = images.shape[0], self.plan.classes
-        wanted = ((n, k), torch.float32) if self.aim.shares else ((n,), torch.int64)
-        if labels is None or (labels.shape, labels.dtype) != wanted:
-            given = None if labels is None else (tuple(labels.shape), labels.dtype)
-            raise ModelError(f"labels must be {wanted[1]} {wanted[0]}, given {given}")
+        shape, kind = ((n, k), torch.float32) if self.aim.shares else ((n,), torch.int64)
+        if labels is None or labels.shape != shape or labels.dtype != kind or not labels.is_cpu:
+            given = None if labels is None else (tuple(labels.shape), labels.dtype, labels.device)
+            raise ModelError(f"labels must be {kind} {shape} on the CPU, given {given}")
 
     def _look_at_labels(self, labels: Tensor | None) -> None:
         """The machine code makes the loss NaN where one is no class."""
@@ -203,11 +196,6 @@ class Step:
         (low, high), k = (int(end) for end in torch.aminmax(labels)), self.plan.classes
         if low < 0 or high >= k:
             raise ModelError(f"labels must lie from 0 to {k - 1}, given {low} to {high}")
-
-    def _point(self) -> None:
-        """Addresses of the weights, which may have moved since."""
-        for tensor, place in self._weights:
-            self._board[place] = tensor.data_ptr()
 
     def bind(self, name: str, first: Tensor, second: Tensor | None = None) -> None:
         """The optimiser's tensors for one parameter, float32 in its shape, contiguous. They must
@@ -222,11 +210,7 @@ class Step:
         tiles = self.threads * self.plan.tiles if self._reused else all_tiles
         if self._memory.size < tiles * self.plan.tile_bytes:
             self._memory = _Memory(tiles * self.plan.tile_bytes)
-            self._set("tiles", self._memory.address)
         return all_tiles
-
-    def _set(self, word: str, number: int) -> None:
-        self._board[self._at[word]] = number
 
 
 class _Memory:

@@ -148,7 +148,7 @@ class Workers:
             self._run(self._desk_at, address, board, threads, self.count)
 
 
-_crews: dict[tuple[int, int], Workers] = {}
+_crews: dict[int, Workers] = {}
 _making = threading.Lock()
 
 
@@ -157,11 +157,11 @@ def workers(threads: int, machine: Machine) -> Workers:
 
     A forked process has none of its parent's threads: it gets a crew of its own.
     """
-    with _making:
-        key = (os.getpid(), threads)
-        if key not in _crews:
-            _crews[key] = Workers(threads - 1, machine)
-        return _crews[key]
+    if threads not in _crews:
+        with _making:
+            if threads not in _crews:
+                _crews[threads] = Workers(threads - 1, machine)
+    return _crews[threads]
 
 
 def _forget() -> None:
