@@ -11,6 +11,7 @@ from hubel.data.files import FileSource
 from hubel.data.preprocess import Preprocess
 from hubel.data.record import ArraySource
 from hubel.data.store import MemoryStore, StreamStore
+from hubel.engine.native.views import views
 
 CPU = torch.device("cpu")
 PLAIN = Preprocess(1, 6, 5, "stretch", (0.5,), (0.25,))
@@ -91,6 +92,40 @@ def test_batches_made_in_stacks_are_the_very_same(monkeypatch, augment, skip):
         assert one.images.equal(other.images)
         assert one.targets.equal(other.targets)
         assert one.rows.equal(other.rows)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("words", ["none", "flip", "shift=2", "flip,vflip,shift=9", "flip,erase=2"])
+def test_a_mover_makes_the_very_same_batches(words, channels):
+    draw = np.random.default_rng(0)
+    images = draw.integers(0, 256, (60, channels, 6, 5), dtype=np.uint8)
+    source = ArraySource(images, np.arange(60) % 3, ("a", "b", "c"), name="n", origin="n")
+    means, deviations = (0.5, 0.41, 0.1)[:channels], (0.25, 0.3, 0.7)[:channels]
+    store = MemoryStore(source, Preprocess(channels, 6, 5, "stretch", means, deviations), CPU)
+    asked = []
+
+    def mover(*given):
+        asked.append(len(given[1]))
+        return views(*given)
+
+    augment = Augment.parse(words)
+    for rank, world in ((0, 1), (1, 2)):
+        said = {"shuffle": True, "augment": augment, "rank": rank, "world": world, "seed": 3}
+        plain = feed_of(source, store, **said).batches(1, skip=2)
+        moved = feed_of(source, store, **said, mover=mover).batches(1, skip=2)
+        for one, other in zip(plain, moved, strict=True):
+            assert one.images.equal(other.images)
+            assert one.targets.equal(other.targets)
+            assert one.rows.equal(other.rows)
+            assert one.number == other.number
+    assert asked == ([44, 22] if "erase" not in words else [])
+
+
+def test_a_mover_is_not_asked_for_images_that_do_not_lie_in_order():
+    source = numbered()
+    source.images = np.asfortranarray(source.images)
+    feed = feed_of(source, mover=lambda *given: pytest.fail("asked"))
+    assert shown(feed) == shown(feed_of(numbered()))
 
 
 def test_augmentation_differs_by_batch_epoch_and_seed():

@@ -18,6 +18,7 @@ from hubel.data.store import MemoryStore
 from hubel.engine.native import step
 from hubel.engine.native.graph import NotCovered
 from hubel.engine.native.machine import this_machine
+from hubel.engine.native.views import views
 from hubel.tasks.classify import Classify
 from hubel.training import native
 from hubel.training.distribute import Crew
@@ -319,6 +320,15 @@ def train(tmp_path, **words):
         tell=said.append,
     )  # fmt: skip
     return result, said
+
+
+@pytest.mark.parametrize("by_native", [True, False])
+def test_images_are_made_ready_by_machine_code_where_steps_are(by_native):
+    plan = plan_of(epochs=1)
+    feeds, state = feeds_of(plan), State.start(smooth(), plan)
+    choice = Choice(native=by_native)
+    assert list(fit(state, Classify(CLASSES), feeds, plan, choice, ALONE))
+    assert (feeds.train.mover is views) == (feeds.val.mover is views) == by_native
 
 
 def test_hubel_train_by_the_native_step(tmp_path):

@@ -114,6 +114,11 @@ class Augment(BaseModel):
         return not (self.warps or self.jitter or self.mixup)
 
     @property
+    def steps_alone(self) -> bool:
+        """Whether all that is on is told by `moves`."""
+        return self == Augment(flip=self.flip, vflip=self.vflip, shift=self.shift)
+
+    @property
     def warps(self) -> bool:
         """Whether pixels come to lie between those of the source."""
         return bool(self.rotate or self.scale or self.elastic)
@@ -212,6 +217,12 @@ class Augment(BaseModel):
         """How far each image is shown from below and from the right: int64 (N,) each, pixels in
         -shift..shift."""
         return self._steps(draws["top"]) - self.shift, self._steps(draws["left"]) - self.shift
+
+    def moves(self, chances: torch.Tensor) -> torch.Tensor:
+        """What flips and shifts come to: int64 (4, N), of each image how many pixels down and
+        across it is shown from, whether upside down, and whether mirrored."""
+        draws = named(chances)
+        return torch.stack([*self.steps(draws), *(m.long() for m in self.mirrors(draws))])
 
     def mirrors(self, draws: dict[str, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
         """Which images are flipped up-down, and which left-right: bool (N,) each."""

@@ -7,8 +7,9 @@ Images wait in a store (`data/store.py`). Everything random about a batch has an
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -20,7 +21,7 @@ from hubel.data.record import Batch
 from hubel.data.store import MemoryStore, Store
 
 STACKED_PIXELS = 1 << 20  # pixels, and batches, that are made ready at a time at most
-STACKED_BATCHES = 64
+STACKED_BATCHES = 256
 
 
 @dataclass
@@ -38,6 +39,8 @@ class Feed:
         shuffle: a new order each epoch; else the rows as they stand.
         augment: what is done to the images on their way.
         rank, world: this process and how many there are; each takes its share of every batch.
+        mover: makes views of images in one go, see `engine/native/views.py`; else PyTorch's
+            operators do, to the same last bit.
     """
 
     store: Store
@@ -51,6 +54,7 @@ class Feed:
     augment: Augment = field(default_factory=Augment)
     rank: int = 0
     world: int = 1
+    mover: Callable[[Tensor, Tensor, Tensor, Tensor], Tensor] | None = None
 
     def __len__(self) -> int:
         """Batches in an epoch. A shuffled feed drops an incomplete last batch once there are eight
@@ -109,21 +113,44 @@ class Feed:
     def _by_stacks(self, epoch: int, skip: int, together: int) -> Iterator[Batch]:
         visited = self._visited(epoch)
         for start in range(skip, len(self), together):
-            part = visited[start * self.batch : (start + together) * self.batch]
-            stack = self._grouped(part)
-            sizes = [rows.shape[0] for rows in stack]
+            rows = visited[start * self.batch : (start + together) * self.batch]
+            sizes: int | list[int] = self.batch
+            chances = None
+            if self.augment != Augment():
+                first = start * self.batch
+                chances = self._chances(epoch, range(first, first + len(rows)))
+            if self.world > 1:
+                groups = self._grouped(torch.arange(len(rows)))
+                sizes, mine = [len(group) for group in groups], torch.cat(groups)
+                rows = rows[mine]
+                chances = None if chances is None else chances[:, mine]
             with one_thread():
-                [(images, rows)] = self.store.fetch([torch.cat(stack)])
-                if self.augment != Augment():
-                    first = start * self.batch
-                    chances = self._chances(epoch, range(first, first + len(part)))
-                    mine = torch.cat(self._grouped(torch.arange(len(part))))
-                    images = self.augment.moved(images, chances[:, mine], self._fill())
-                floats = torch.split(self.store.preprocess.normalise(images), sizes)
-            targets = torch.split(self.targets[rows], sizes)
-            for place, whole in enumerate(zip(floats, targets, stack, strict=True)):
-                if sizes[place]:
-                    yield Batch(*whole, start + place)
+                stack = self._stack(rows, chances), self.targets.index_select(0, rows), rows
+            cut = (torch.split(tensor, sizes) for tensor in stack)
+            for number, (images, targets, own) in enumerate(zip(*cut, strict=True), start):
+                if len(own):
+                    yield Batch(images, targets, own, number)
+
+    def _stack(self, rows: Tensor, chances: Tensor | None) -> Tensor:
+        """Many batches' images, as `Batch` has them."""
+        assert isinstance(self.store, MemoryStore)
+        plain = self.augment.steps_alone and self.store.images.is_contiguous()
+        if self.mover is not None and plain:
+            still = torch.zeros(4, len(rows), dtype=torch.int64)
+            moves = still if chances is None else self.augment.moves(chances)
+            return self.mover(self.store.images, rows, moves, self._values)
+        [(images, _)] = self.store.fetch([rows])
+        if chances is not None:
+            images = self.augment.moved(images, chances, self._fill())
+        return self.store.preprocess.normalise(images)
+
+    @cached_property
+    def _values(self) -> Tensor:
+        """What becomes of each byte, and what stands outside the images: float32 (C, 257)."""
+        fill = self._fill()
+        every = torch.arange(256, dtype=torch.uint8).expand(len(fill), 256)
+        both = torch.cat([every, fill[:, None]], dim=1)
+        return self.store.preprocess.normalise(both.T[:, :, None, None])[:, :, 0, 0].T
 
     def _places(self, number: int, count: int) -> range:
         """Where in an epoch the `count` images of this process's share of a batch stand."""

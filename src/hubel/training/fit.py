@@ -21,6 +21,7 @@ from torch import Tensor
 
 from hubel.data.feed import Feed
 from hubel.data.record import Batch
+from hubel.engine.native.views import views
 from hubel.errors import TrainingError
 from hubel.tasks.task import Task
 from hubel.training.distribute import Crew
@@ -90,6 +91,9 @@ def fit(
     where too large a share of the images turns out broken.
     """
     update = Update(state, task, plan, choice, crew)
+    for feed in (feeds.train, feeds.val):
+        if feed is not None and choice.native:
+            feed.mover = views
     clock, total = _Clock(), plan.epochs * len(feeds.train)
     while not finished(state, plan):
         update.open_epoch(feeds.train)
