@@ -141,6 +141,10 @@ def test_lanes_are_added_shuffled_and_spread(machine):
     x, y = noise(lanes), noise(lanes, seed=1)
     total = on_vectors(machine, lambda f, v: f.spread(f.lane_sum(v)), x)
     np.testing.assert_allclose(total, np.full(lanes, x.astype(np.float64).sum()), rtol=1e-5)
+    rows = noise(lanes, lanes, seed=2)
+    sums = on_vectors(machine, lambda f, *vs: f.lane_sums(list(vs)), *rows)
+    one_by_one = [on_vectors(machine, lambda f, v: f.spread(f.lane_sum(v)), r)[0] for r in rows]
+    np.testing.assert_array_equal(sums, one_by_one)
     picks = [(7 * i + 3) % (2 * lanes) for i in range(lanes)]
     ours = on_vectors(machine, lambda f, v, w: f.shuffle(v, w, picks), x, y)
     np.testing.assert_array_equal(ours, np.concatenate([x, y])[picks])

@@ -111,7 +111,8 @@ class Assembler:
                 self._meet(f)
         self._meet(f)
         for part in self.plan.parts:
-            self._reduce(f, part, mine)
+            if part.spec.kind != "counted":
+                self._reduce(f, part, mine)
         self._meet(f)
         sound, clip = self._answers(f)
         if self.update is None:
@@ -241,9 +242,9 @@ class Assembler:
         if isinstance(a, Now):
             if a.what in ("low", "high"):
                 return _share(f, a.of)[a.what == "high"]
-            if a.what == "apart":
-                return self.plan.thread_bytes
-            return field(f, a.what, I64)
+            if a.what == "norm":
+                return mine.at(self.plan.norm.offset)
+            return self.plan.thread_bytes if a.what == "apart" else field(f, a.what, I64)
         if isinstance(a, Mine):
             return field(f, "mine", PTR).at(a.offset)
         if isinstance(a, Buffer):

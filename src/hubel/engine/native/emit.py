@@ -218,6 +218,19 @@ class Function:
             a = low + self.shuffle(a, a, range(lanes, 2 * lanes))
         return self.lane(a, 0)
 
+    def lane_sums(self, rows: list[Value]) -> Value:
+        """`lane_sum` of as many vectors as they have lanes, each in its own lane."""
+        lanes = half = lanes_of(rows[0].kind)
+        while half > 1:
+            half //= 2
+            low = [lane for lane in range(2 * lanes) if lane % (2 * half) < half]
+            high = [lane + half for lane in low]
+            rows = [
+                self.shuffle(a, b, low) + self.shuffle(a, b, high)
+                for a, b in zip(rows[::2], rows[1::2], strict=True)
+            ]
+        return rows[0]
+
     def iota(self) -> Value:
         """0, 1, 2, ... as i32."""
         numbers = ", ".join(f"i32 {i}" for i in range(self.lanes))

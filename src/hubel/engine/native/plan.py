@@ -85,7 +85,7 @@ class Now:
     images, labels, shares, logits: where the tile's stand; first: its first image's number;
     there: how many images it has; scale: what an image weighs; seed; n: images in all;
     threads, apart: how many, and the bytes between their memories; low, high: the thread's part of
-    a range of `of`.
+    a range of `of`; norm: where the thread counts squared gradients.
     """
 
     what: str

@@ -60,13 +60,15 @@ def test_weight_gradient_of_all_images_by_two_threads(inputs, outputs, tiles, ma
     memory[:, : lanes * padded] = x.reshape(tiles, -1)
     memory[:, lanes * padded : lanes * (padded + outputs)] = dy.reshape(tiles, -1)
     flat = memory.reshape(-1)
-    g, n = array(outputs, inputs), tiles * lanes - 1
+    g, n, norm = array(outputs, inputs), tiles * lanes - 1, array(1, dtype=np.float64)
+    norm[0] = 2.0
     run = kernel(DenseWhole(inputs, outputs, 4 * size), machine)
     middle = outputs // 2
     for low, high in ((0, middle), (middle, outputs)):
-        run(flat, flat[lanes * padded :], g, n, low, high)
+        run(flat, flat[lanes * padded :], g, n, low, high, norm)
     images = x[:, :inputs].reshape(tiles, lanes, inputs).astype(np.float64)
     assert worst(g, np.einsum("tol,tli->oi", dy, images)) < 3e-6
+    assert norm[0] - 2 == pytest.approx((g.astype(np.float64) ** 2).sum(), rel=1e-6)
 
 
 @few_images

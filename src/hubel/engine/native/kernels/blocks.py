@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Iterable, Iterator
 
-from hubel.engine.native.emit import Function, Value
+from hubel.engine.native.emit import Function, Registers, Value
 
 LATENCY = 4  # cycles until a sum can be added to again
 PER_CYCLE = 2  # multiply-adds that start in a cycle
@@ -28,11 +28,14 @@ def parts(total: int, size: int) -> list[tuple[int, int]]:
     return [(s, n) for s, n in ((size, full), (rest, 1)) if s and n]
 
 
-def in_blocks(f: Function, total: int, size: int) -> Iterator[tuple[Value, int]]:
-    """`for first, many in in_blocks(...)`: what is written in the loop is done for each block."""
+def in_blocks(
+    f: Function, total: int, size: int, carry: Registers | None = None
+) -> Iterator[tuple[Value, int]]:
+    """`for first, many in in_blocks(...)`: what is written in the loop is done for each block;
+    `carry` goes through them all."""
     before = 0
     for many, count in parts(total, size):
-        with f.loop(0, count) as number:
+        with f.loop(0, count, carry=carry) as number:
             yield number * many + before, many
         before += many * count
 

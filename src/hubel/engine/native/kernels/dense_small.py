@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from hubel.engine.native.emit import (
     EVERY,
     F32,
+    F64,
     I64,
     PTR,
     Function,
@@ -18,6 +19,7 @@ from hubel.engine.native.emit import (
     Some,
     Value,
     first_of,
+    vector,
 )
 from hubel.engine.native.kernels.blocks import best_block, in_blocks
 from hubel.engine.native.kernels.dense import Dense, row_floats
@@ -129,11 +131,12 @@ class DenseWhole(Dense):
 
 def write_dense_whole(name: str, spec: DenseWhole, machine: Machine) -> Function:
     """void (rows of x (lanes, padded) and dy of the first tile, dw (outputs, inputs), images,
-    first output, past the last)."""
+    first output, past the last, squared norm: |dw|^2 is added, squares in float32)."""
     arguments = [*((word, PTR) for word in ("x", "dy", "g"))]
-    arguments += [(word, I64) for word in ("n", "o0", "o1")]
-    f = Function(name, arguments, machine.floats)
-    lanes, vector = machine.lanes, 4 * machine.floats
+    arguments += [*((word, I64) for word in ("n", "o0", "o1")), ("norm", PTR)]
+    f, wide = Function(name, arguments, machine.floats), vector(F64, machine.floats)
+    norm = Registers([f.constant(0.0, wide)])
+    lanes, size_of_vector = machine.lanes, 4 * machine.floats
     row = row_floats(spec.inputs, machine) * 4
     whole, left = divmod(spec.inputs, machine.floats)
     tiles = (f.arg("n") + (lanes - 1)) // lanes
@@ -141,24 +144,34 @@ def write_dense_whole(name: str, spec: DenseWhole, machine: Machine) -> Function
     def block(first: Value, outs: int, start: Value, size: int, there: Some) -> None:
         sums = Registers([f.constant(0.0)] * (outs * size))
         with f.loop(0, tiles, carry=sums) as tile, f.loop(0, lanes, carry=sums) as n:
-            x = f.arg("x").at(tile * spec.tile + n * row + start * vector)
+            x = f.arg("x").at(tile * spec.tile + n * row + start * size_of_vector)
             dy = f.arg("dy").at(tile * spec.tile + first * machine.vector + n * 4)
-            xs = [f.load_there(x.at(v * vector), there) for v in range(size)]
+            xs = [f.load_there(x.at(v * size_of_vector), there) for v in range(size)]
             for o in range(outs):
                 d = f.spread(f.load(dy.at(o * machine.vector), F32))
                 for v in range(size):
                     sums[o * size + v] = f.fma(d, xs[v], sums[o * size + v])
+        norm[0] = norm[0] + f.convert("fpext", _sum([total * total for total in sums]), wide)
         for o in range(outs):
-            g = f.arg("g").at((first + o) * (spec.inputs * 4) + start * vector)
+            g = f.arg("g").at((first + o) * (spec.inputs * 4) + start * size_of_vector)
             for v in range(size):
-                f.store_there(sums[o * size + v], g.at(v * vector), there)
+                f.store_there(sums[o * size + v], g.at(v * size_of_vector), there)
 
     ob, vb = best_block(spec.outputs, max(whole, 1), machine.accumulators)
     last = (f.arg("o1") - f.arg("o0")) // ob * ob + f.arg("o0")
     for outs, low, high in ((ob, f.arg("o0"), last), (1, last, f.arg("o1"))):
-        with f.loop(low, high, outs) as first:
-            for start, size in in_blocks(f, whole, vb):
+        with f.loop(low, high, outs, norm) as first:
+            for start, size in in_blocks(f, whole, vb, norm):
                 block(first, outs, start, size, EVERY)
             if left:
                 block(first, outs, f.constant(whole, I64), 1, first_of(machine.floats, left))
+    f.store(f.load(f.arg("norm"), F64, 8) + f.lane_sum(norm[0]), f.arg("norm"), 8)
     return f
+
+
+def _sum(values: list[Value]) -> Value:
+    """In pairs, so that no sum waits for all before it."""
+    while len(values) > 1:
+        pairs = zip(values[::2], values[1::2], strict=False)
+        values = [a + b for a, b in pairs] + values[len(values) // 2 * 2 :]
+    return values[0]

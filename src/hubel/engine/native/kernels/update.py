@@ -29,8 +29,9 @@ class Reduce:
     Attributes:
         kind: how the partial sums stand: "lanes" (a vector each), "packed" (one float each, where
             `order` says), "rows" (of `row` floats, padded to `padded`), "ready" (in g already, in
-            rows too), "winograd" (matrices of `padded` floats, see `winograd_gradient.py`; `order`
-            says which pair of channels stands where, each of `row` weights).
+            rows too), "counted" (so too, and in the norm: nothing is left to do), "winograd"
+            (matrices of `padded` floats, see `winograd_gradient.py`; `order` says which pair of
+            channels stands where, each of `row` weights).
         form: Winograd's.
     """
 
@@ -59,14 +60,40 @@ def write_reduce(name: str, spec: Reduce, machine: Machine) -> Function:
     if spec.kind == "winograd":
         _reduce_winograd(f, spec, machine)
         return f
+    first = f.arg("i0")
+    if spec.kind == "lanes":
+        first = _reduce_lanes(f, machine)
     norm = Registers([f.load(f.arg("norm"), F64, 8)])
-    with f.loop(f.arg("i0"), f.arg("i1"), carry=norm) as i:
+    with f.loop(first, f.arg("i1"), carry=norm) as i:
         value = _gathered(f, spec, i, machine)
         f.store(value, f.arg("g").at(i * 4))
         wide = f.convert("fpext", value, F64)
         norm[0] = norm[0] + wide * wide
     f.store(norm[0], f.arg("norm"), 8)
     return f
+
+
+def _reduce_lanes(f: Function, machine: Machine) -> Value:
+    """As many weights at a time as a vector has lanes; where it leaves off."""
+    lanes, wide = machine.lanes, vector(F64, machine.lanes)
+    norm = Registers([f.constant(0.0, wide)])
+    last = f.arg("i0") + (f.arg("i1") - f.arg("i0")) // lanes * lanes
+    with f.loop(f.arg("i0"), last, lanes, norm) as i:
+        value = f.lane_sums([_summed(f, i + k, machine) for k in range(lanes)])
+        f.store(value, f.arg("g").at(i * 4))
+        double = f.convert("fpext", value, wide)
+        norm[0] = norm[0] + double * double
+    f.store(f.load(f.arg("norm"), F64, 8) + f.lane_sum(norm[0]), f.arg("norm"), 8)
+    return last
+
+
+def _summed(f: Function, i: Value, machine: Machine) -> Value:
+    """Weight i's vector, over all threads."""
+    place, kind = i * machine.vector, vector(F32, machine.lanes)
+    total = Registers([f.constant(0.0, kind)])
+    with f.loop(0, f.arg("threads"), carry=total) as t:
+        total[0] = total[0] + f.load(f.arg("parts").at(t * f.arg("apart") + place), kind)
+    return total[0]
 
 
 def _reduce_rows(f: Function, spec: Reduce, machine: Machine) -> None:
@@ -101,11 +128,7 @@ def _reduce_rows(f: Function, spec: Reduce, machine: Machine) -> None:
 
 def _gathered(f: Function, spec: Reduce, i: Value, machine: Machine) -> Value:
     if spec.kind == "lanes":
-        place, kind = i * machine.vector, vector(F32, machine.lanes)
-        summed = Registers([f.constant(0.0, kind)])
-        with f.loop(0, f.arg("threads"), carry=summed) as t:
-            summed[0] = summed[0] + f.load(f.arg("parts").at(t * f.arg("apart") + place), kind)
-        return f.lane_sum(summed[0])
+        return f.lane_sum(_summed(f, i, machine))
     place = f.convert("sext", f.load(f.arg("order").at(i * 4), I32), I64) * 4
     total = Registers([f.constant(0.0, F32)])
     with f.loop(0, f.arg("threads"), carry=total) as t:

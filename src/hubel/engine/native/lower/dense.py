@@ -99,5 +99,5 @@ def _whole_gradient(p: Planner, name: str, rows: Buffer, dy: Buffer) -> None:
         return DenseWhole(inputs, outputs, tile)
 
     low, high = Now("low", outputs), Now("high", outputs)
-    p.later(spec, rows, dy, Gradient(name), Now("n"), low, high)
-    p.parts.append(Part(name, Reduce("ready", inputs, inputs), 0, outputs * inputs))
+    p.later(spec, rows, dy, Gradient(name), Now("n"), low, high, Now("norm"))
+    p.parts.append(Part(name, Reduce("counted"), 0, outputs * inputs))
