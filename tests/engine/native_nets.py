@@ -60,13 +60,30 @@ def reference(
     labels = labels.to(dtype) if labels.is_floating_point() else labels
     loss = 0
     for z, weight in [(logits, 1.0), *[(z, auxiliary) for z in outputs.values() if auxiliary]]:
-        part = F.cross_entropy(z, labels, label_smoothing=smoothing, reduction="sum")
-        loss = loss + weight * part
+        loss = loss + weight * _loss(z, labels, smoothing)
     loss = loss * (1 / len(images) if scale is None else scale)
     if loss.requires_grad:
         loss.backward()
     gradients = {n: p.grad for n, p in model.named_parameters() if p.grad is not None}
     return Reference(loss.item(), logits.detach(), gradients, model)
+
+
+def _loss(z, labels, smoothing):
+    """Summed over images, or over pixels, each by its weight; below 0 stands no label."""
+    if labels.ndim < 4:
+        return F.cross_entropy(z, labels, label_smoothing=smoothing, reduction="sum")
+    truth, weights = labels[:, 0].long(), labels[:, 1]
+    known = truth >= 0
+    each = F.cross_entropy(z, truth.where(known, 0), label_smoothing=smoothing, reduction="none")
+    return (each * weights)[known].sum()
+
+
+def pixels(n: int, height: int, width: int, classes: int, seed: int = 0) -> torch.Tensor:
+    """Labels and weights of pixels (n, 2, height, width), one in ten without a label."""
+    chance = torch.Generator().manual_seed(seed)
+    labels = torch.randint(0, classes, (n, height, width), generator=chance).float()
+    labels[torch.rand(n, height, width, generator=chance) < 0.1] = -1
+    return torch.stack([labels, torch.rand(n, height, width, generator=chance) + 0.5], dim=1)
 
 
 def off(
@@ -102,8 +119,8 @@ def assert_agrees(
     """Compile, run, and hold everything against float64: loss, logits, hits, norm, gradients and
     running statistics. All may be off by rounding (gradients by `tolerance`) or by `spare` times
     what PyTorch's float32 is off by itself: some nets cannot be had much better in float32."""
-    shares = labels.is_floating_point()
-    aim = Aim(loss=True, smoothing=smoothing, auxiliary=auxiliary, shares=shares)
+    kind = {"pixels": True} if labels.ndim == 4 else {"shares": labels.is_floating_point()}
+    aim = Aim(loss=True, smoothing=smoothing, auxiliary=auxiliary, **kind)
     before = {name: t.clone() for name, t in model.state_dict().items()}
     step = compile_step(model, images, aim=aim, **how)
     for name, t in model.state_dict().items():
@@ -129,6 +146,7 @@ def _same_answers(answer, exact, single, labels, spare):
     size = max(1.0, float(exact.logits.abs().max()))
     assert float((answer.logits - exact.logits).abs().max()) <= max(3e-6 * size, spare * known)
     right = labels.argmax(1) if labels.is_floating_point() else labels
+    right = labels[:, 0] if labels.ndim == 4 else right
     top = exact.logits.topk(min(2, exact.logits.shape[1]), 1)
     if float((top.values[:, 0] - top.values[:, -1]).min()) > 1e-4:
         assert answer.hits == int((top.indices[:, 0] == right).sum())

@@ -39,7 +39,8 @@ def train(out, model):
     words["engine"] = "explicit" if model == "mlp" else "auto"
     result = api.train(
         model, masks() if options else stripes(250), out=out / "runs", name="r", epochs=3,
-        tune="off", augment={}, schedule={"name": "constant"}, tell=say, **words,
+        tune="off", augment={"flip": True, "shift": 2}, schedule={"name": "constant"}, tell=say,
+        **words,
     )  # fmt: skip
     if result.folder.name == "r":
         save_file(result.model.state_dict(), out / "weights.safetensors")

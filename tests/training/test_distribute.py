@@ -39,9 +39,9 @@ def crew(tmp_path_factory):
 
 
 def test_two_processes_train_what_one_trains(tmp_path, crew, capfd):
-    """No net has batch norm or dropout: averaged half-batches are the whole batch. Of the U-Net's
-    images some have a fifth of the labels of the others: each pixel weighs the same. The last goes
-    by the explicit engine."""
+    """No net has batch norm or dropout: averaged half-batches are the whole batch, and augmentation
+    hangs on an image's place alone. Of the U-Net's images some have a fifth of the labels of the
+    others: each pixel weighs the same. The last goes by the explicit engine."""
     two, together = crew
     main(tmp_path, "lenet5", "unet", "mlp")
     alone = capfd.readouterr().out

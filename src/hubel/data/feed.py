@@ -108,7 +108,7 @@ class Feed:
         if not isinstance(self.store, MemoryStore) or not len(self.store.images):
             return 0
         numbers = self.store.images[0].numel() * self.batch
-        return min(STACKED_PIXELS // numbers, STACKED_BATCHES)
+        return min(max(STACKED_PIXELS // numbers, int(self._moved_in_one_go)), STACKED_BATCHES)
 
     def _by_stacks(self, epoch: int, skip: int, together: int) -> Iterator[Batch]:
         visited = self._visited(epoch)
@@ -134,8 +134,7 @@ class Feed:
     def _stack(self, rows: Tensor, chances: Tensor | None) -> Tensor:
         """Many batches' images, as `Batch` has them."""
         assert isinstance(self.store, MemoryStore)
-        plain = self.augment.steps_alone and self.store.images.is_contiguous()
-        if self.mover is not None and plain:
+        if self.mover is not None and self._moved_in_one_go:
             still = torch.zeros(4, len(rows), dtype=torch.int64)
             moves = still if chances is None else self.augment.moves(chances)
             return self.mover(self.store.images, rows, moves, self._values)
@@ -143,6 +142,12 @@ class Feed:
         if chances is not None:
             images = self.augment.moved(images, chances, self._fill())
         return self.store.preprocess.normalise(images)
+
+    @property
+    def _moved_in_one_go(self) -> bool:
+        images = self.store.images if isinstance(self.store, MemoryStore) else None
+        there = self.mover is not None and images is not None and images.is_contiguous()
+        return there and self.augment.steps_alone
 
     @cached_property
     def _values(self) -> Tensor:

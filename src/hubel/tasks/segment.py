@@ -121,6 +121,10 @@ class Segment:
         """The sum of `loss`'s terms: what training goes down."""
         return _sum(self.loss(outputs, targets))
 
+    def pixels(self, targets: Tensor, size: tuple[int, int]) -> Pixels:
+        """The truth at the places of logits (N, K, *size), on the targets' device."""
+        return Pixels.of(targets, torch.empty(1, 1, *size, device=targets.device), self.weights)
+
     def _terms(self, z: Tensor, targets: Tensor) -> dict[str, Tensor]:
         fits(z, targets if targets.ndim == 3 else targets[:, 0], len(self.classes))
         z = wide(z)

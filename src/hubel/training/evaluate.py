@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -26,14 +27,17 @@ def evaluate(
 ) -> Any:
     """The tally of `model` over the feed's first epoch, summed over the crew.
 
-    A net that labels pixels takes images of more than 1024 x 1024 by tiles.
+    A net that labels pixels takes images of more than 1024 x 1024 by tiles, and of any size in
+    PyTorch: a compiled step is made for one.
 
     Args:
         each: called with (rows int64 (n,), targets, probabilities) of every batch, on the CPU.
     """
     choice = choice or Choice()
     total = task.empty()
-    net = Tiled(model).train(model.training) if task.kind == "segment" else model
+    net = model
+    if task.kind == "segment":
+        net, choice = Tiled(model).train(model.training), replace(choice, native=False)
     for rows, targets, outputs in predictions(net, feed, choice):
         total = total + task.tally(outputs, targets)
         if each is not None:

@@ -30,6 +30,8 @@ from hubel.engine.native.machine import Machine, this_machine
 from hubel.engine.native.plan import Aim
 from hubel.engine.native.step import Answer, Step, compile_step
 from hubel.tasks.classify import AUXILIARY, Classify
+from hubel.tasks.segment import AUXILIARY as PIXELS_AUXILIARY
+from hubel.tasks.segment import Segment
 from hubel.tasks.task import Task
 from hubel.training.distribute import Crew
 from hubel.training.optimiser import MomentumSGD
@@ -64,9 +66,8 @@ class Compiled:
         half: bool = False,
         number: int | None = None,
     ) -> None:
-        if not isinstance(task, Classify):
-            raise NotCovered("the loss of a label for every pixel")
-        self.model, self.task, self.update, self.half = model, task, update, half
+        self.task = _compiled_loss(task)
+        self.model, self.update, self.half = model, update, half
         self.number = number
         self.steps: dict[Any, Step] = {}
         self.modules = list(model.modules())  # frozen norms keep their statistics: who trains?
@@ -83,6 +84,28 @@ class Compiled:
             self.steps[key] = step
         return self.steps[key]
 
+    def run(
+        self,
+        step: Step,
+        images: Tensor,
+        targets: Tensor,
+        share: float = 1.0,
+        seed: int = 0,
+        clip: float | None = None,
+    ) -> Answer:
+        """One step, its targets as the task has them; `share`: of what the batch's loss is a mean
+        over, the part that these images have."""
+        if isinstance(self.task, Classify):
+            scale = share / max(images.shape[0], 1)
+            return step.run(images, targets, scale=scale, seed=seed, clip=clip)
+        height, width = step.plan.answer[1:]
+        pixels = self.task.pixels(targets, (height, width))
+        scale = share / (float(pixels.mass()) or 1.0)
+        answer = step.run(images, pixels.told(), scale=scale, seed=seed, clip=clip)
+        if targets.shape[-2:] != (height, width):  # a small map speaks for all pixels
+            return answer._replace(hits=int(self.task.hits(answer.logits, targets)))
+        return answer
+
     def count(self) -> None:
         """Norms in training count their batches."""
         counters = [m.num_batches_tracked for m in self.norms if m.training]
@@ -97,7 +120,10 @@ class Compiled:
         update: Update | None,
         machine: Machine | None = None,
     ) -> Step:
-        aim = Aim(True, self.task.smoothing, AUXILIARY, shares=targets.ndim == 2, half=self.half)
+        pixels = isinstance(self.task, Segment)
+        auxiliary = PIXELS_AUXILIARY if pixels else AUXILIARY
+        shares = targets.ndim == 2
+        aim = Aim(True, self.task.smoothing, auxiliary, shares, half=self.half, pixels=pixels)
         return compile_step(
             model, images, aim=aim, update=update, number=self.number, machine=machine,
             cache_folder=code_folder(),
@@ -110,13 +136,25 @@ class Compiled:
         """
         ours, theirs = _without_chance(self.model), _without_chance(self.model)
         step = self._compile(ours, images, targets, None, whole.machine)
-        answer = step.run(images, targets)
+        answer = self.run(step, images, targets)
         loss = self.task.total(theirs(images), targets)
         loss.backward()  # type: ignore[no-untyped-call]
         close = CLOSE_HALF if self.half else CLOSE
         wrong = disagreement(step, answer, theirs, float(loss.detach()), close)
         if wrong is not None:
             raise NotCovered(f"a first step that differs from PyTorch's ({wrong})")
+
+
+def _compiled_loss(task: Task) -> Classify | Segment:
+    """The task, if its loss can be compiled; else raises `NotCovered`."""
+    if isinstance(task, Segment):
+        if task.terms != ("cross-entropy",):
+            raise NotCovered(f"a loss of {' and '.join(task.terms)}")
+        if task.weights is not None and task.smoothing:
+            raise NotCovered("class weights with label smoothing")
+    elif not isinstance(task, Classify):
+        raise NotCovered(f"the loss of the task {task.kind}")
+    return task
 
 
 def disagreement(
@@ -167,7 +205,7 @@ class NativePass:
         chance = int(torch.randint(1 << 31, ()))  # another one for each piece of a batch
         self.crew.spread(list(self.model.buffers()))
         step = self.compiled(x, t)
-        answer = step.run(x, t, scale=share / len(x), seed=chance)
+        answer = self.compiled.run(step, x, t, share, chance)
         self.compiled.count()
         for name in step.parameters:
             weight, gradient = self.weights[name], step.gradients[name]
@@ -205,7 +243,8 @@ class NativeStep:
         if step is not self._bound:
             self._bind(step)
         self._tell(step)
-        answer = step.run(images, targets, seed=seed() if step.chance else 0, clip=clip)
+        chance = seed() if step.chance else 0
+        answer = self.compiled.run(step, images, targets, seed=chance, clip=clip)
         self.compiled.count()
         if not answer.sound and self.steps:
             torch._foreach_sub_(self.steps, 1)
@@ -303,12 +342,12 @@ def native_runner(task: Task) -> NativeRunner:
         try:
             compiled = Compiled(model, task, half=half)
             step = compiled(images, targets, check=False)
-            step.run(images, targets)
+            compiled.run(step, images, targets)
         except NotCovered:
             return None
 
         def run() -> None:
-            step.run(images, targets)
+            compiled.run(step, images, targets)
 
         return run
 

@@ -154,7 +154,9 @@ class Update:
         if self.state.ema is not None:
             self.state.ema.update_parameters(self.state.model)
         count = len(batch)
-        return Outcome(answer.loss, answer.hits, count, count, answer.norm)
+        maps = batch.targets.ndim > 2
+        counted = int(self.task.counted(batch.targets)) if maps else count
+        return Outcome(answer.loss, answer.hits, counted, count, answer.norm)
 
     def _in_torch(self, hurdle: NotCovered) -> str:
         """From here on without the native step."""

@@ -170,7 +170,9 @@ REFUSED = {  # net, what its message has to name
                       end=nn.Linear(192, 5)),
         "a net that answers with the same twice",
     ),
-    "a map as answer": (lambda: nn.Conv2d(3, 4, 3), r"\(2, 4, 6, 6\)"),
+    "a line as answer": (
+        lambda: nn.Flatten(2), r"\(2, 3, 64\) instead of \(N, classes\) or \(N, classes, H, W\)",
+    ),
 }  # fmt: skip
 
 

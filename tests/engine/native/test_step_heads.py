@@ -54,5 +54,5 @@ def test_a_head_without_weight_learns_nothing():
 def test_heads_of_other_classes_are_refused():
     model = seeded(Headed)
     model.aux1 = nn.Linear(150, 4)
-    with pytest.raises(NotCovered, match="an auxiliary head with other classes"):
+    with pytest.raises(NotCovered, match="an auxiliary head of another shape"):
         compile_step(model, small_images(9)[0], aim=Aim(loss=True, auxiliary=0.3), threads=1)

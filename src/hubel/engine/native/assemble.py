@@ -12,6 +12,7 @@ Threads meet at a counter: the last to come lets all go.
 
 from __future__ import annotations
 
+import math
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -229,7 +230,7 @@ class Assembler:
             return f.convert("fptrunc", field(f, "scale", F64), F32)
         step = {"images": self._image_bytes(), "labels": 8, "shares": 4 * a.of, "logits": 0}
         if a.what == "logits":
-            step["logits"] = 4 * self.plan.classes
+            step["logits"] = 4 * math.prod(self.plan.answer)
         word = "labels" if a.what == "shares" else a.what
         return field(f, word, PTR).at(first * step[a.what])
 

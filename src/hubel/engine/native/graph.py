@@ -40,6 +40,7 @@ class Graph:
     Attributes:
         image, logits: the value that comes in, and the one that the net answers with.
         also: further logits, of auxiliary heads, each with a loss of its own.
+        maps: whether the logits are (N, classes, H, W), those of every pixel, and not (N, classes).
     """
 
     nodes: list[Node]
@@ -47,6 +48,12 @@ class Graph:
     image: int
     logits: int
     also: tuple[int, ...] = ()
+    maps: bool = False
+
+    @property
+    def answer(self) -> tuple[int, ...]:
+        """The shape of an image's logits: (classes,) or (classes, H, W)."""
+        return self.shapes[self.logits] if self.maps else self.shapes[self.logits][:1]
 
     @property
     def results(self) -> tuple[int, ...]:

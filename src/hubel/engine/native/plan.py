@@ -136,7 +136,7 @@ class Plan:
         phases: in order; with `tiles` > 1 there is but one.
         tiles: tiles that a thread has at work together.
         tile_bytes, thread_bytes, shared_bytes: sizes of the three memories.
-        classes: logits of an image.
+        answer: shape of an image's logits, (classes,) or (classes, H, W).
         sums: bytes at the start of a thread's memory that each step begins with zeros.
         totals, norm, present: in the thread's memory: loss and hits, squared gradient norm, and 1
         or 0 for each lane of the tile at hand.
@@ -149,7 +149,7 @@ class Plan:
     thread_bytes: int
     shared_bytes: int
     sums: int
-    classes: int
+    answer: tuple[int, ...]
     totals: Mine
     norm: Mine
     present: Mine
@@ -191,8 +191,9 @@ def looks_back(phases: list[Phase]) -> bool:
 @dataclass(frozen=True)
 class Aim:
     """What a step is for: the loss it goes down, or, without `loss`, the outputs alone;
-    `auxiliary`: what the losses of auxiliary heads weigh in it; `half`: its convolutions in
-    bfloat16, where the processor multiplies that."""
+    `auxiliary`: what the losses of auxiliary heads weigh in it; `shares`, `pixels`: whether an
+    image has shares of all classes, or every pixel a label and a weight, instead of a label;
+    `half`: its convolutions in bfloat16, where the processor multiplies that."""
 
     loss: bool
     smoothing: float = 0.0
@@ -200,3 +201,4 @@ class Aim:
     shares: bool = False
     backward: bool = True
     half: bool = False
+    pixels: bool = False

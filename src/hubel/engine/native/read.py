@@ -38,23 +38,29 @@ def read_graph(model: nn.Module, images: Tensor) -> Graph:
 
 
 def _answers(output: Any) -> list[Tensor]:
-    """What the net answers with: the logits (N, classes), then those of auxiliary heads ("aux1",
-    "aux2", ...) in their order."""
+    """What the net answers with: the logits (N, classes) or (N, classes, H, W), then those of
+    auxiliary heads ("aux1", "aux2", ...) in their order."""
     given = dict(output) if isinstance(output, Mapping) else {"logits": output}
     heads = sorted(name for name in given if str(name).startswith("aux"))
     found = {name: given.pop(name, None) for name in ("logits", *heads)}
+    wanted = list(FORMS)
     for name, z in found.items():
-        if not isinstance(z, Tensor) or z.ndim != 2:
+        if not isinstance(z, Tensor) or z.ndim not in wanted:
             where = "" if name == "logits" else f" as {name}"
-            raise NotCovered(f"a net that answers with {_kind(z)}{where}")
+            raise NotCovered(f"a net that answers with {_kind(z, wanted)}{where}")
+        wanted = [z.ndim]  # the heads' as the logits'
     if given:
         raise NotCovered(f"a net that answers with {', '.join(map(repr, given))} too")
     return list(found.values())
 
 
-def _kind(output: Any) -> str:
+FORMS = {2: "(N, classes)", 4: "(N, classes, H, W)"}  # of answers, by their number of axes
+
+
+def _kind(output: Any, wanted: list[int]) -> str:
     if isinstance(output, Tensor):
-        return f"shape {tuple(output.shape)} instead of (N, classes)"
+        forms = " or ".join(FORMS[axes] for axes in wanted)
+        return f"shape {tuple(output.shape)} instead of {forms}"
     return f"a {type(output).__name__}"
 
 
@@ -79,7 +85,7 @@ class _Reader:
         logits, *also = (self._value(self.tape.values.number(z)) for z in answers)
         if len({logits, *also}) <= len(also):
             raise NotCovered("a net that answers with the same twice")
-        graph = Graph(nodes, self.shapes, image, logits, tuple(also))
+        graph = Graph(nodes, self.shapes, image, logits, tuple(also), answers[0].ndim == 4)
         return _renumbered(replace(graph, nodes=_needed(nodes, graph.results)))
 
     def _value(self, number: int | None) -> int:
@@ -180,7 +186,7 @@ def _renumbered(graph: Graph) -> Graph:
     ]
     shapes = {new: graph.shapes[old] for old, new in order.items()}
     also = tuple(order[value] for value in graph.also)
-    return Graph(nodes, shapes, 0, order[graph.logits], also)
+    return Graph(nodes, shapes, 0, order[graph.logits], also, graph.maps)
 
 
 # ---- one record, one node

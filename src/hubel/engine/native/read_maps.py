@@ -104,6 +104,17 @@ def _reshape(r: _Reader, record: Record) -> None:
     r.alias[record.outputs[0]] = value
 
 
+def _copy(r: _Reader, record: Record) -> None:
+    """The same numbers in another place. A parameter stays one."""
+    number, o = record.inputs[0], record.options
+    if o.get("dtype") not in (None, torch.float32) or str(o.get("device") or "cpu") != "cpu":
+        raise NotCovered(f"to {o.get('dtype') or o.get('device')}")
+    if number in r.names or number in r.views:
+        r.views[record.outputs[0]] = r.views.get(number, number)
+    else:
+        r.alias[record.outputs[0]] = r.data(record)
+
+
 def _two_dimensional(record: Record) -> None:
     if len(record.shapes.inputs[0] or ()) != 4:
         raise NotCovered(f"of shape {record.shapes.inputs[0]}")
@@ -257,6 +268,7 @@ MAPS: dict[str, Callable[[_Reader, Record], Node | None]] = {
     "sum": _over_maps("sum"),
     "extreme": _over_maps("max"),
     "reshape": _reshape,
+    "copy": _copy,
     "concat": _concat,
     "slice": _slice,
     "pad": _pad,

@@ -3,6 +3,8 @@ a place for every buffer."""
 
 from __future__ import annotations
 
+import math
+
 from hubel.engine.native.graph import Graph, NotCovered
 from hubel.engine.native.kernels.loss import CrossEntropy
 from hubel.engine.native.kernels.move import Pack, Unpack
@@ -50,21 +52,17 @@ def make_plan(
     prepare_weights(p)
     p.fix_figures()
     image = p.new_value(graph.image)
-    p.widest = max(p.size(graph.image), p.size(graph.logits)) // machine.lanes + 1
+    labels = math.prod(graph.answer[1:]) * 2 if aim.pixels else p.size(graph.logits)
+    p.widest = max(p.size(graph.image), p.size(graph.logits), labels) // machine.lanes + 1
     p.call(Pack(p.size(graph.image)), Now("images"), Now("there"), image, ZEROS)
     p.note_value(graph.image)
     for node in graph.nodes:
         forward(p, node)
-    classes = p.size(graph.logits)
+    floats = p.size(graph.logits)
     logits = p.values[graph.logits]
-    p.call(Unpack(classes, classes, padded=False), logits, Now("there"), Now("logits"))
+    p.call(Unpack(floats, floats, padded=False), logits, Now("there"), Now("logits"))
     if aim.loss:
-        labels: Argument = Now("labels")
-        if aim.shares:
-            labels = Buffer(classes)
-            p.call(Pack(classes), Now("shares", classes), Now("there"), labels, ZEROS)
-        for value in graph.results:
-            _loss(p, aim, value, labels)
+        _losses(p, aim, labels)
     if aim.backward:
         for node in reversed(graph.nodes):
             if node.output in p.gradients:
@@ -79,18 +77,29 @@ def make_plan(
     return _placed(p, cache)
 
 
-def _loss(p: Planner, aim: Aim, value: int, labels: Argument) -> None:
-    """The loss of the net's answer, or of an auxiliary head's."""
-    main = value == p.graph.logits
-    weight = 1.0 if main else aim.auxiliary
-    if not weight:
-        return
-    classes = p.size(value)
-    if classes != p.size(p.graph.logits):
-        raise NotCovered("an auxiliary head with other classes")
-    spec = CrossEntropy(classes, aim.smoothing, aim.shares, aim.backward, weight, judged=main)
-    buffer, _ = p.contribute(value)
-    p.call(spec, p.values[value], labels, Now("there"), Now("scale"), buffer, p.totals)
+def _losses(p: Planner, aim: Aim, floats: int) -> None:
+    """Of the net's answer and of auxiliary heads; `floats` of what is said of an image, where it
+    is more than a label."""
+    graph = p.graph
+    if aim.pixels != graph.maps:
+        raise NotCovered(f"a net that answers with shape {('N', *graph.answer)} to such labels")
+    labels: Argument = Now("labels")
+    if aim.shares or aim.pixels:
+        labels = Buffer(floats)
+        p.call(Pack(floats), Now("shares", floats), Now("there"), labels, ZEROS)
+    for value in graph.results:
+        main = value == graph.logits
+        weight = 1.0 if main else aim.auxiliary
+        if not weight:
+            continue
+        if graph.shapes[value] != graph.shapes[graph.logits]:
+            raise NotCovered("an auxiliary head of another shape")
+        spec = CrossEntropy(
+            graph.answer[0], aim.smoothing, aim.shares, aim.backward, weight, judged=main,
+            map=(graph.answer[1], graph.answer[2]) if graph.maps else None,
+        )  # fmt: skip
+        buffer, _ = p.contribute(value)
+        p.call(spec, p.values[value], labels, Now("there"), Now("scale"), buffer, p.totals)
 
 
 # ---- places
@@ -116,7 +125,7 @@ def _placed(p: Planner, cache: int) -> Plan:
         tiles = next((t for t in (4, 2) if thread + t * tile <= 1.5 * cache), 1)
     return Plan(
         p.phases, tiles, max(tile, 64), -(-thread // 4096) * 4096, p.shared, sums,
-        p.size(p.graph.logits), p.totals, p.norm, p.present, p.parts,
+        p.graph.answer, p.totals, p.norm, p.present, p.parts,
     )  # fmt: skip
 
 

@@ -41,8 +41,9 @@ from hubel.errors import ModelError
 
 
 class Answer(NamedTuple):
-    """What a step found: the batch's loss and hits, the gradient's norm, the logits (N, K), and
-    whether the optimiser's step was taken (it is not where loss or norm is not finite)."""
+    """What a step found: the batch's loss and hits, the gradient's norm, the logits (N, K) or
+    (N, K, H, W), and whether the optimiser's step was taken (it is not where loss or norm is not
+    finite)."""
 
     loss: float
     hits: int
@@ -133,8 +134,9 @@ class Step:
 
         Args:
             images: float32 (N, C, H, W).
-            labels: int64 (N,), or float32 (N, K) shares; not for outputs alone.
-            scale: what each image weighs in the loss; 1 / N unless given.
+            labels: int64 (N,), or float32 (N, K) shares, or float32 (N, 2, H, W), every pixel's
+                label (below 0 for none) and weight, as the aim has it; not for outputs alone.
+            scale: what each image, or pixel, weighs in the loss; 1 / N unless given.
             seed: of dropout.
             clip: largest gradient norm of an update.
 
@@ -157,7 +159,7 @@ class Step:
         clip: float | None,
     ) -> Answer:
         n = images.shape[0]
-        images, logits = images.contiguous(), torch.empty(n, self.plan.classes)
+        images, logits = images.contiguous(), torch.empty(n, *self.plan.answer)
         labels = labels if labels is None else labels.contiguous()
         tiles = self._grow(n)
         threads = max(1, min(_at_work(self.threads, self.alone_below, n * self._macs), tiles))
@@ -183,8 +185,9 @@ class Step:
             )
         if not self.aim.loss:
             return
-        n, k = images.shape[0], self.plan.classes
-        shape, kind = ((n, k), torch.float32) if self.aim.shares else ((n,), torch.int64)
+        n, (k, *size) = images.shape[0], self.plan.answer
+        parts = [2, *size] if self.aim.pixels else [k] if self.aim.shares else []
+        shape, kind = (n, *parts), torch.float32 if parts else torch.int64
         if labels is None or labels.shape != shape or labels.dtype != kind or not labels.is_cpu:
             given = None if labels is None else (tuple(labels.shape), labels.dtype, labels.device)
             raise ModelError(f"labels must be {kind} {shape} on the CPU, given {given}")
@@ -193,8 +196,9 @@ class Step:
         """The machine code makes the loss NaN where one is no class."""
         if labels is None or self.aim.shares or not len(labels):
             return
-        (low, high), k = (int(end) for end in torch.aminmax(labels)), self.plan.classes
-        if low < 0 or high >= k:
+        labels, k = labels[:, 0] if self.aim.pixels else labels, self.plan.answer[0]
+        low, high = (int(end) for end in torch.aminmax(labels))
+        if (low < 0 and not self.aim.pixels) or high >= k:
             raise ModelError(f"labels must lie from 0 to {k - 1}, given {low} to {high}")
 
     def bind(self, name: str, first: Tensor, second: Tensor | None = None) -> None:

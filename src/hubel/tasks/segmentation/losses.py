@@ -55,10 +55,21 @@ class Pixels:
         losses = losses.masked_fill(~self.known, 0)
         if self.map is not None:
             losses = losses * self.map
+        mass = self.mass()
+        return losses.sum() / (mass + (mass == 0))
+
+    def mass(self) -> Tensor:
+        """What `mean` divides by: the labelled pixels, each by its class's weight."""
         if self.balance is None:
-            return losses.sum() / self.known.sum().clamp(min=1)
-        total = self.balance.masked_fill(~self.known, 0).sum()
-        return losses.sum() / (total + (total == 0))
+            return self.known.sum()
+        return self.balance.masked_fill(~self.known, 0).sum()
+
+    def told(self) -> Tensor:
+        """float32 (N, 2, h, w): each pixel's label, -1 where there is none, and its weight."""
+        weights = torch.ones_like(self.known, dtype=torch.float32)
+        for more in (self.balance, self.map):
+            weights = weights if more is None else weights * more
+        return torch.cat([self.labels.masked_fill(~self.known, -1).float(), weights], dim=1)
 
 
 def cross_entropy(

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from native_kernel import array, compiled, every_tile, kernel, like
 
 from hubel.engine.native.emit import PTR, Function
-from hubel.engine.native.kernels.functions import UNARY, exponential
+from hubel.engine.native.kernels.functions import UNARY, exponential, logarithm
 from hubel.engine.native.kernels.pointwise import Pointwise, PointwiseBack
 
 THEIRS = {
@@ -131,3 +131,28 @@ def test_exponential_is_right_to_two_units_in_the_last_place(machine):
     assert [found[n] for n in (0, 1, 3, 5, 6, 7)] == [math.inf, 0.0, 1.0, 0.0, math.inf, math.inf]
     assert math.isnan(found[2])
     assert 0 <= found[4] < 1e-38
+
+
+@every_tile
+def test_logarithm_is_right_to_two_units_in_the_last_place(machine):
+    f = Function("l", [("x", PTR), ("y", PTR)], machine.lanes)
+    with f.loop(0, 4096) as i:
+        place = i * machine.vector
+        f.store(logarithm(f, f.load(f.arg("x").at(place))), f.arg("y").at(place))
+    call = compiled(f, machine)
+    x = array(4096, machine.lanes)
+    x[...] = np.exp(np.linspace(-87, 88, x.size)).reshape(x.shape)
+    x[:2048] = np.linspace(0.4, 2.5, x[:2048].size).reshape(x[:2048].shape)
+    y = array(*x.shape)
+    call(x, y)
+    exact = np.log(x.astype(np.float64))
+    near = np.abs(x - 1) < 1e-3  # a difference from 1 that float32 holds exactly
+    assert ulps(y, exact).max() < 2
+    assert near.any()
+    x.flat[:4] = [np.inf, np.nan, 1.0, np.finfo(np.float32).tiny]
+    call(x, y)
+    found = y.flat[:4].tolist()
+    assert found[0] == math.inf
+    assert math.isnan(found[1])
+    assert found[2] == 0.0
+    assert found[3] == pytest.approx(math.log(np.finfo(np.float32).tiny))

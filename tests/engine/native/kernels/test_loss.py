@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from native_kernel import array, every_tile, kernel, like, noise, to_tile, to_torch
+from native_kernel import MACHINES, array, every_tile, kernel, like, noise, to_tile, to_torch
 
 from hubel.engine.native.kernels.loss import CrossEntropy
 
@@ -121,3 +121,78 @@ def test_equal_logits_count_as_the_first_class(machine):
     labels[1] = 1
     _, hits, _ = run(z, labels, machine.lanes, machine)
     assert hits == machine.lanes - 1
+
+
+# ---- a label for every pixel
+
+
+def run_map(z, told, n, machine, *, smoothing=0.0, scale=0.25, **more):
+    """(loss, hits, dz) of a tile of maps (classes, rows, columns, lanes)."""
+    dz, totals = array(*z.shape), array(2, machine.lanes)
+    spec = CrossEntropy(len(z), smoothing, False, True, map=z.shape[1:3], **more)
+    kernel(spec, machine)(z, told, n, scale, dz, totals)
+    return float(totals[0].sum()), float(totals[1].sum()), dz
+
+
+def told_of(machine, classes, rows, columns):
+    """Labels, one in four missing, and weights: (2, rows, columns, lanes)."""
+    draw = np.random.default_rng(rows)
+    told = array(2, rows, columns, machine.lanes)
+    told[0] = draw.integers(0, classes, told[0].shape)
+    told[0][draw.random(told[0].shape) < 0.25] = -1
+    told[1] = draw.random(told[1].shape) * 2
+    return told
+
+
+@every_tile
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+@pytest.mark.parametrize(("classes", "rows", "columns"), [(2, 1, 1), (3, 5, 4), (21, 2, 7)])
+def test_pixels_with_labels_and_weights(classes, rows, columns, smoothing, machine):
+    z = like(noise(classes, rows, columns, machine.lanes) * 4)
+    told = told_of(machine, classes, rows, columns)
+    for n in (1, machine.lanes, machine.lanes + 3):
+        there = min(n, machine.lanes)
+        exact = torch.tensor(z.transpose(3, 0, 1, 2)[:there].astype(np.float64), requires_grad=True)
+        labels = torch.tensor(told[0].transpose(2, 0, 1)[:there]).long()
+        weights = torch.tensor(told[1].transpose(2, 0, 1)[:there]).double()
+        known = labels >= 0
+        each = F.cross_entropy(
+            exact, labels.where(known, 0), label_smoothing=smoothing, reduction="none"
+        )
+        theirs = 0.25 * (each * weights)[known].sum()
+        theirs.backward()
+        loss, hits, dz = run_map(z, told, n, machine, smoothing=smoothing)
+        assert loss == pytest.approx(theirs.item(), rel=3e-6, abs=1e-6)
+        assert hits == int((exact.argmax(1) == labels).sum())
+        np.testing.assert_allclose(dz.transpose(3, 0, 1, 2)[:there], exact.grad.numpy(), atol=3e-7)
+        assert not dz[..., there:].any()
+
+
+@every_tile
+def test_pixels_without_a_label_count_for_nothing_whatever_stands_there(machine):
+    z, told = noise(3, 2, 2, machine.lanes), told_of(machine, 3, 2, 2)
+    told[0, 1, 0] = -1
+    before = run_map(z, told, machine.lanes, machine)
+    z[:, 1, 0] = np.nan
+    after = run_map(z, told, machine.lanes, machine)
+    assert before[:2] == after[:2]
+    np.testing.assert_array_equal(before[2], after[2])
+    told[0, 1, 0, 0] = 2
+    assert np.isnan(run_map(z, told, machine.lanes, machine)[0])
+
+
+@every_tile
+def test_a_pixels_label_that_is_no_class_makes_the_loss_nan(machine):
+    z, told = noise(3, 2, 2, machine.lanes), told_of(machine, 3, 2, 2)
+    told[0, 1, 1, machine.lanes - 1] = 3
+    assert np.isnan(run_map(z, told, machine.lanes, machine)[0])
+    assert np.isfinite(run_map(z, told, machine.lanes - 1, machine)[0])
+
+
+def test_many_pixels_are_added_up_as_exactly_as_few():
+    machine = MACHINES[0]
+    z, told = array(2, 300, 300, machine.lanes), array(2, 300, 300, machine.lanes)
+    told[1] = 1
+    loss, hits, _ = run_map(z, told, machine.lanes, machine, scale=1.0)
+    assert loss == pytest.approx(90_000 * machine.lanes * np.log(2), rel=1e-6)
+    assert hits == 90_000 * machine.lanes

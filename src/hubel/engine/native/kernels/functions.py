@@ -54,6 +54,34 @@ def _power_of_two(f: Function, n: Value, kind: str) -> Value:
     return f.convert("bitcast", bits, kind)
 
 
+def logarithm(f: Function, x: Value) -> Value:
+    """ln x of numbers from 1.2e-38 on, to 2 units in the last place; NaN and infinity stay.
+
+    x = 2^e m, ln m by a polynomial in m - 1 (Moshier's Cephes, logf).
+    """
+    whole = vector(I32, lanes_of(x.kind))
+    bits = f.convert("bitcast", x, whole)
+    power = f.make(whole, f"lshr {whole} {bits.name}, {literal(whole, 23)}") - 126
+    m = f.convert("bitcast", (bits & 0x007FFFFF) | 0x3F000000, x.kind)  # from 1/2 to 1
+    low = m < math.sqrt(0.5)
+    e = f.convert("sitofp", power, x.kind) - f.select(low, f.constant(1.0, x.kind), 0.0)
+    m = f.select(low, m + m, m) - 1.0
+    y = f.constant(_LOGARITHM[0], x.kind)
+    for c in _LOGARITHM[1:]:
+        y = f.fma(y, m, f.constant(c, x.kind))
+    square = m * m
+    y = f.fma(e, -2.12194440e-4, y * m * square)
+    y = f.fma(square, -0.5, y)
+    found = f.fma(e, 0.693359375, m + y)
+    return f.select(x < math.inf, found, x)
+
+
+_LOGARITHM = (
+    *(7.0376836292e-2, -1.1514610310e-1, 1.1676998740e-1, -1.2420140846e-1, 1.4249322787e-1),
+    *(-1.6668057665e-1, 2.0000714765e-1, -2.4999993993e-1, 3.3333331174e-1),
+)
+
+
 def lanewise(f: Function, name: str, x: Value, *rest: Value) -> Value:
     """A function of C's, lane by lane; `rest` are numbers that it is given as well."""
     result = x

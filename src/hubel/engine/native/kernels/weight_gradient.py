@@ -184,10 +184,10 @@ class _Writer:
     @contextlib.contextmanager
     def _near(self, outs: int, ins: int) -> Iterator[tuple[Value, Value]]:
         """Some rows at a time, from and to: each of the kernel's reads them again, from the nearest
-        cache. More than fit there where the sums would be put down too often."""
+        cache. More than fit there where the sums would be put down too often, or not one does."""
         f, spec = self.f, self.spec
         row = (outs * spec.columns.n_out + ins * spec.columns.n_in) * self.machine.vector
-        many = max(NEAR // row, FEW // spec.columns.n_out)
+        many = max(NEAR // row, FEW // spec.columns.n_out, 1)
         if many >= spec.rows.n_out:
             yield f.arg("r0"), f.arg("r1")
             return
