@@ -38,7 +38,7 @@ import roof
 import torch
 import torch.nn.functional as F
 from contenders.graph_walk import DECAY, MOMENTUM, RATE
-from contenders.step_nets import CASES, Case, build
+from contenders.step_nets import CASES, Case, UNet, build
 from roof import seconds
 from torch import Tensor, nn
 
@@ -124,7 +124,7 @@ def _row(name: str, found: dict[str, Any], peak: float) -> tuple[str, ...]:
 def race(case: Case, rounds: int, contenders: Sequence[str]) -> dict[str, Any]:
     """Milliseconds a step of every contender, and ratios round by round."""
     images = torch.randn(case.batch, case.channels, case.side, case.side)
-    labels = torch.randint(0, 10, (case.batch,))
+    labels = case.labels()
     steps = {who: _WAYS[who](build(case), images, labels) for who in contenders}
     laps = common.in_turns({who: _timed(step) for who, step in steps.items()}, rounds)
     others = [who for who in contenders if who != "native"]
@@ -165,7 +165,8 @@ def compiled(
     machine: Machine | None = None,
 ) -> Step:
     """The native step of a net, its optimiser bound."""
-    aim, update = Aim(loss=True, half=half), Update("nesterov", "l2")
+    aim = Aim(loss=True, half=half, pixels=isinstance(net, UNet))
+    update = Update("nesterov", "l2")
     step = compile_step(net, images, aim=aim, update=update, machine=machine, cache_folder=folder)
     for name in step.parameters:
         step.bind(name, torch.zeros_like(step.tensors[name]))
@@ -175,9 +176,17 @@ def compiled(
 
 
 def _native(
-    net: nn.Module, images: Tensor, labels: Tensor, half: bool = False
+    net: nn.Module, images: Tensor, labels: Tensor, half: bool = False, folder: Path | None = None
 ) -> Callable[[], object]:
-    return functools.partial(compiled(net, images, half=half).run, images, labels)
+    step = compiled(net, images, folder, half)
+    if labels.ndim == 1:
+        return functools.partial(step.run, images, labels)
+
+    def run() -> object:
+        told = torch.stack([labels.float(), torch.ones(labels.shape)], dim=1)
+        return step.run(images, told, scale=1 / labels.numel())
+
+    return run
 
 
 def _torch(
@@ -271,11 +280,11 @@ def weight(who: str, name: str) -> float:
     """The peak of this process's memory over ten steps, above what it had before, in MiB."""
     case = CASES[name]
     images = torch.randn(case.batch, case.channels, case.side, case.side)
-    labels = torch.randint(0, 10, (case.batch,))
+    labels = case.labels()
     net = build(case)
     before = _peak_mib()
     if who == "native":
-        step = functools.partial(compiled(net, images, common.cache()).run, images, labels)
+        step = _native(net, images, labels, folder=common.cache())
     else:
         step = _WAYS[who](net, images, labels)
     for _ in range(10):

@@ -22,6 +22,11 @@ class Case(NamedTuple):
     def __str__(self) -> str:
         return f"{self.net}, batch {self.batch}"
 
+    def labels(self) -> Tensor:
+        """Of ten classes, for every image, or for every pixel where the net answers for those."""
+        places = (self.side, self.side) if self.net == "small U-Net" else ()
+        return torch.randint(0, 10, (self.batch, *places))
+
 
 CASES = {
     str(case): case
@@ -34,7 +39,7 @@ CASES = {
 
 
 class UNet(nn.Module):
-    """Two levels down and up again, with skips; its answer is the mean of each map at the end."""
+    """Two levels down and up again, with skips: logits for every pixel."""
 
     def __init__(self, channels: int, classes: int, width: int = 16) -> None:
         super().__init__()
@@ -47,12 +52,12 @@ class UNet(nn.Module):
         self.last = nn.Conv2d(width, classes, 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, C, H, W) -> (N, classes)."""
+        """(N, C, H, W) -> (N, classes, H, W)."""
         one = self.down1(x)
         two = self.down2(F.max_pool2d(one, 2))
         up = self.up2(self.deep(F.max_pool2d(two, 2)))
         up = self.up1(self.join2(torch.cat([two, up], 1)))
-        answer: Tensor = self.last(self.join1(torch.cat([one, up], 1))).mean((2, 3))
+        answer: Tensor = self.last(self.join1(torch.cat([one, up], 1)))
         return answer
 
 

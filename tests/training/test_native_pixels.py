@@ -13,7 +13,7 @@ from hubel.data.masks.record import IGNORE
 from hubel.engine.native.graph import NotCovered
 from hubel.tasks.segment import Segment
 from hubel.training.distribute import Crew
-from hubel.training.native import Compiled, NativePass, disagreement
+from hubel.training.native import Compiled, NativePass, disagreement, has_half
 from hubel.training.speed import Choice
 
 CLASSES, COLOURS = ("a", "b", "c"), ((0, 0, 0), (255, 0, 0), (0, 255, 0))
@@ -65,6 +65,18 @@ def test_loss_hits_and_gradients_are_the_tasks(words, map_of_weights, stride):
     assert answer.hits == int(task.hits(outputs, targets))
     assert disagreement(step, answer, theirs, loss.item(), TIGHT) is None
     assert answer.logits.shape == outputs.shape
+
+
+@pytest.mark.skipif(not has_half(), reason="the processor has no bfloat16 products")
+def test_in_bfloat16():
+    """Its first step is held against PyTorch's, as in a training: `Compiled` would refuse."""
+    images, labels = images_and_labels(32)
+    compiled = Compiled(net(), Segment(CLASSES, COLOURS), half=True)
+    answer = compiled.run(compiled(images, labels), images, labels)
+    plain = Compiled(net(), Segment(CLASSES, COLOURS))
+    exact = plain.run(plain(images, labels), images, labels)
+    assert answer.loss == pytest.approx(exact.loss, rel=0.01)
+    assert answer.loss != exact.loss
 
 
 def test_without_a_label_the_loss_is_0():

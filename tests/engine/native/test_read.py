@@ -170,6 +170,10 @@ REFUSED = {  # net, what its message has to name
                       end=nn.Linear(192, 5)),
         "a net that answers with the same twice",
     ),
+    "another dtype": (
+        lambda: Wired(lambda m, x: m.end(flat(x).double().float()), end=nn.Linear(192, 5)),
+        "copy.*float64",
+    ),
     "a line as answer": (
         lambda: nn.Flatten(2), r"\(2, 3, 64\) instead of \(N, classes\) or \(N, classes, H, W\)",
     ),

@@ -75,7 +75,7 @@ class Scaled(nn.Module):
         self.register_buffer("fixed", torch.rand(MAPS, 1, 1))
 
     def forward(self, x):
-        return self.shift - x * self.scale - self.fixed
+        return self.shift.clone() - x * self.scale - self.fixed
 
 
 torch.manual_seed(0)  # some bodies have weights
@@ -88,6 +88,7 @@ BODIES = {
     "mirrored": lambda x: F.pad(x, (2, 1, 0, 3), mode="reflect").tanh(),
     "wrapped": lambda x: F.pad(x, (2, 1, 1, 3), mode="circular").tanh(),
     "not padded": lambda x: F.pad(x, (0, 0, 0, 0), mode="replicate").tanh(),
+    "copied": lambda x: x.clone().tanh() + x.flatten(1).contiguous().clone().view(x.shape),
     "cropped": lambda x: x[:, :, 1:-2, 3:].tanh() + x[:, :, :6, 1:5],
     "channels cropped": lambda x: x[:, 1:4].tanh(),
     "features cropped": lambda x: x.flatten(1)[:, 5:100].tanh(),

@@ -41,13 +41,18 @@ def headed():
     return Wired(forward, body=body, end=conv(5, 3, 1), side=conv(1, 3))
 
 
+def folded():
+    """A fully connected layer gives all pixels' logits, which are then folded into a map."""
+    return nn.Sequential(nn.Flatten(), nn.Linear(80, 240), nn.Unflatten(1, (3, 8, 10)))
+
+
 def small():
     """Its map is half as large as the image."""
     return nn.Sequential(conv(1, 5, stride=2), nn.Tanh(), nn.Conv2d(5, 3, 1))
 
 
 @some_tiles
-@pytest.mark.parametrize("make", [unet, headed, small])
+@pytest.mark.parametrize("make", [unet, headed, folded, small])
 @pytest.mark.parametrize("n", [1, 5, 33])
 def test_a_label_for_every_pixel(make, n, machine):
     model, (images, _) = seeded(make), batch(n, 1, 8, 10)

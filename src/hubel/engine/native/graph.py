@@ -40,7 +40,8 @@ class Graph:
     Attributes:
         image, logits: the value that comes in, and the one that the net answers with.
         also: further logits, of auxiliary heads, each with a loss of its own.
-        maps: whether the logits are (N, classes, H, W), those of every pixel, and not (N, classes).
+        answers: the shapes of these for one image, the logits' first: (classes,), or
+            (classes, H, W) where every pixel has some. The values may be folded otherwise.
     """
 
     nodes: list[Node]
@@ -48,12 +49,12 @@ class Graph:
     image: int
     logits: int
     also: tuple[int, ...] = ()
-    maps: bool = False
+    answers: tuple[tuple[int, ...], ...] = ()
 
     @property
     def answer(self) -> tuple[int, ...]:
-        """The shape of an image's logits: (classes,) or (classes, H, W)."""
-        return self.shapes[self.logits] if self.maps else self.shapes[self.logits][:1]
+        """The shape of an image's logits."""
+        return self.answers[0]
 
     @property
     def results(self) -> tuple[int, ...]:

@@ -85,7 +85,14 @@ class _Reader:
         logits, *also = (self._value(self.tape.values.number(z)) for z in answers)
         if len({logits, *also}) <= len(also):
             raise NotCovered("a net that answers with the same twice")
-        graph = Graph(nodes, self.shapes, image, logits, tuple(also), answers[0].ndim == 4)
+        graph = Graph(
+            nodes,
+            self.shapes,
+            image,
+            logits,
+            tuple(also),
+            tuple(tuple(z.shape[1:]) for z in answers),
+        )
         return _renumbered(replace(graph, nodes=_needed(nodes, graph.results)))
 
     def _value(self, number: int | None) -> int:
@@ -186,7 +193,7 @@ def _renumbered(graph: Graph) -> Graph:
     ]
     shapes = {new: graph.shapes[old] for old, new in order.items()}
     also = tuple(order[value] for value in graph.also)
-    return Graph(nodes, shapes, 0, order[graph.logits], also, graph.maps)
+    return Graph(nodes, shapes, 0, order[graph.logits], also, graph.answers)
 
 
 # ---- one record, one node

@@ -81,22 +81,22 @@ def _losses(p: Planner, aim: Aim, floats: int) -> None:
     """Of the net's answer and of auxiliary heads; `floats` of what is said of an image, where it
     is more than a label."""
     graph = p.graph
-    if aim.pixels != graph.maps:
+    if aim.pixels != (len(graph.answer) == 3):
         raise NotCovered(f"a net that answers with shape {('N', *graph.answer)} to such labels")
     labels: Argument = Now("labels")
     if aim.shares or aim.pixels:
         labels = Buffer(floats)
         p.call(Pack(floats), Now("shares", floats), Now("there"), labels, ZEROS)
-    for value in graph.results:
+    for value, shape in zip(graph.results, graph.answers, strict=True):
         main = value == graph.logits
         weight = 1.0 if main else aim.auxiliary
         if not weight:
             continue
-        if graph.shapes[value] != graph.shapes[graph.logits]:
+        if shape != graph.answer:
             raise NotCovered("an auxiliary head of another shape")
         spec = CrossEntropy(
             graph.answer[0], aim.smoothing, aim.shares, aim.backward, weight, judged=main,
-            map=(graph.answer[1], graph.answer[2]) if graph.maps else None,
+            map=(graph.answer[1], graph.answer[2]) if aim.pixels else None,
         )  # fmt: skip
         buffer, _ = p.contribute(value)
         p.call(spec, p.values[value], labels, Now("there"), Now("scale"), buffer, p.totals)
