@@ -297,7 +297,7 @@ def test_every_piece_of_a_batch_has_its_own_dropout(monkeypatch):
         native.Step, "run", lambda *a, **k: (seeds.append(k.get("seed")), run(*a, **k))[1]
     )
     first = trained(plan_of(accumulate=2, epochs=1), normed())[0]
-    taken = [seed for seed in seeds if seed is not None]
+    taken = [seed for seed in seeds if seed]  # the check's, which is without chance, has none
     assert len(taken) == len(set(taken)) == 10
     assert (
         apart(weights(first), weights(trained(plan_of(accumulate=2, epochs=1), normed())[0])) == 0

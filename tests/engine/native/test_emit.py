@@ -50,6 +50,13 @@ def test_smaller_larger_and_comparisons():
     assert "select" not in f.text()
 
 
+@pytest.mark.parametrize("step", [0, -2])
+def test_a_loop_that_would_never_end_is_not_written(step):
+    f = Function("f", [], 8)
+    with pytest.raises(ValueError, match=f"a loop by {step} would never end"), f.loop(0, 9, step):
+        pass
+
+
 def test_loops_carry_registers_and_nest():
     def fibonacci(f, n):
         state = Registers([f.constant(0, I64), f.constant(1, I64)])

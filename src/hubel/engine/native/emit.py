@@ -311,6 +311,8 @@ class Function:
         self, start: Number, end: Number, step: int = 1, carry: Registers | None = None
     ) -> Iterator[Value]:
         """`for i in range(start, end, step)`; `carry` goes through it and stands after it."""
+        if step < 1:
+            raise ValueError(f"a loop by {step} would never end")
         self._count += 1
         head, body, done = (f"{word}{self._count}" for word in ("head", "body", "done"))
         begin, stop = self.as_value(start, I64), self.as_value(end, I64)
