@@ -15,7 +15,7 @@ import pytest
 import torch
 from hypothesis import HealthCheck, Phase, assume, given, settings
 from native_kernel import TILES
-from native_nets import assert_agrees, batch, seeded
+from native_nets import assert_agrees, batch, pixels, seeded
 from torch import nn
 
 from hubel.engine.native.lower import winograd
@@ -172,8 +172,8 @@ class Builder:
 
 
 @st.composite
-def nets(draw):
-    """(net, images, labels, how it is to be run)."""
+def nets(draw, maps=False):
+    """(net, images, labels, how it is to be run); `maps`: it answers for every pixel."""
     shape = (draw(st.integers(1, 4)), draw(st.integers(1, 11)), draw(st.integers(1, 11)))
     seed = draw(st.integers(0, 10_000))
     torch.manual_seed(seed)
@@ -192,6 +192,8 @@ def nets(draw):
             body.append(nn.BatchNorm1d(9))
         features = 9
     body.append(nn.Linear(features, classes, bias=draw(st.booleans())))
+    if maps:
+        body = nn.Conv2d(c, classes, draw(st.sampled_from([1, 3])), padding="same")
     net = seeded(lambda: Net(builder.turns, body, classes), seed).train()
     rigid = draw(st.sampled_from([0.0, 0.0, 0.3]))
     for p in net.parameters():
@@ -202,10 +204,14 @@ def nets(draw):
         if isinstance(m, nn.modules.batchnorm._BatchNorm):
             m.train(float(torch.rand(())) >= rigid)
     images, labels = batch(draw(st.integers(2, 37)), *shape, classes=classes, seed=seed)
-    return net, images, labels, {
+    how = {
         "machine": draw(st.sampled_from(TILES)), "threads": draw(st.integers(1, 4)),
         "smoothing": draw(st.sampled_from([0.0, 0.1])), "patched": draw(st.booleans()),
     }  # fmt: skip
+    if maps:
+        labels = pixels(len(images), h, w, classes, seed)
+        how["scale"] = 1 / labels[:, 0].numel()
+    return net, images, labels, how
 
 
 def gaps(module, x):
@@ -287,9 +293,19 @@ def test_random_nets(case):
     check(case)
 
 
+@settings(max_examples=20, **OPTIONS)
+@given(nets(maps=True))
+def test_random_nets_that_answer_for_every_pixel(case):
+    check(case)
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(7200)
-@settings(max_examples=MANY, **OPTIONS)
-@given(nets())
-def test_many_random_nets(case):
-    check(case)
+@pytest.mark.parametrize("maps", [False, True])
+def test_many_random_nets(maps):
+    @settings(max_examples=MANY, **OPTIONS)
+    @given(nets(maps=maps))
+    def many(case):
+        check(case)
+
+    many()
