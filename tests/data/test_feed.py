@@ -187,6 +187,19 @@ def test_broken_image_is_left_out_and_named(folder, make):
     assert "07.png" in str(error)
 
 
+def test_a_broken_image_leaves_the_others_as_they_were(folder):
+    """Their augmentation too, which hangs on their places."""
+    images = np.broadcast_to(np.arange(30, dtype=np.uint8).reshape(1, 1, 6, 5), (20, 1, 6, 5))
+    for k, path in enumerate(sorted(folder.root.glob("*.png"))):
+        if k != 7:
+            Image.fromarray(images[k, 0]).save(path)
+    source = ArraySource(images.copy(), folder.targets, folder.classes, name="n", origin="n")
+    words = {"shuffle": True, "augment": Augment(flip=True, shift=2)}
+    broken = feed_of(folder, MemoryStore(folder, PLAIN, CPU), **words)
+    for one, other in zip(feed_of(source, **words).batches(), broken.batches(), strict=True):
+        assert one.images[one.rows != 7].equal(other.images)
+
+
 def test_stream_and_memory_feed_the_same(folder):
     memory = feed_of(
         folder, MemoryStore(folder, PLAIN, CPU), shuffle=True, augment=Augment(shift=1)

@@ -22,6 +22,7 @@ from hubel.data.store import MemoryStore, Store
 
 STACKED_PIXELS = 1 << 20  # pixels, and batches, that are made ready at a time at most
 STACKED_BATCHES = 256
+Mover = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]  # (images, rows, moves, values) -> views
 
 
 @dataclass
@@ -54,7 +55,7 @@ class Feed:
     augment: Augment = field(default_factory=Augment)
     rank: int = 0
     world: int = 1
-    mover: Callable[[Tensor, Tensor, Tensor, Tensor], Tensor] | None = None
+    mover: Mover | None = None
 
     def __len__(self) -> int:
         """Batches in an epoch. A shuffled feed drops an incomplete last batch once there are eight
@@ -74,7 +75,7 @@ class Feed:
         order = self._order(epoch)[skip:]
         for number, (images, rows) in enumerate(self.store.fetch(order), start=skip):
             if len(rows):
-                yield self._batch(images, rows, epoch, number)
+                yield self._batch(images, rows, order[number - skip], epoch, number)
 
     def seen(self, batch: Batch) -> Tensor:
         """The batch's images as a person would look at them: uint8 (N, C, H, W) on the CPU."""
@@ -108,7 +109,8 @@ class Feed:
         if not isinstance(self.store, MemoryStore) or not len(self.store.images):
             return 0
         numbers = self.store.images[0].numel() * self.batch
-        return min(max(STACKED_PIXELS // numbers, int(self._moved_in_one_go)), STACKED_BATCHES)
+        least = 0 if self._mover() is None else 1
+        return min(max(STACKED_PIXELS // numbers, least), STACKED_BATCHES)
 
     def _by_stacks(self, epoch: int, skip: int, together: int) -> Iterator[Batch]:
         visited = self._visited(epoch)
@@ -134,20 +136,20 @@ class Feed:
     def _stack(self, rows: Tensor, chances: Tensor | None) -> Tensor:
         """Many batches' images, as `Batch` has them."""
         assert isinstance(self.store, MemoryStore)
-        if self.mover is not None and self._moved_in_one_go:
+        mover = self._mover()
+        if mover is not None:
             still = torch.zeros(4, len(rows), dtype=torch.int64)
             moves = still if chances is None else self.augment.moves(chances)
-            return self.mover(self.store.images, rows, moves, self._values)
+            return mover(self.store.images, rows, moves, self._values)
         [(images, _)] = self.store.fetch([rows])
         if chances is not None:
             images = self.augment.moved(images, chances, self._fill())
         return self.store.preprocess.normalise(images)
 
-    @property
-    def _moved_in_one_go(self) -> bool:
-        images = self.store.images if isinstance(self.store, MemoryStore) else None
-        there = self.mover is not None and images is not None and images.is_contiguous()
-        return there and self.augment.steps_alone
+    def _mover(self) -> Mover | None:
+        """The mover, where it can make what these batches ask for."""
+        whole = isinstance(self.store, MemoryStore) and self.store.images.is_contiguous()
+        return self.mover if whole and self.augment.steps_alone else None
 
     @cached_property
     def _values(self) -> Tensor:
@@ -169,12 +171,15 @@ class Feed:
         means = self.store.preprocess.mean
         return torch.tensor([round(255 * mean) for mean in means], dtype=torch.uint8)
 
-    def _batch(self, images: Tensor, rows: Tensor, epoch: int, number: int) -> Batch:
+    def _batch(self, images: Tensor, rows: Tensor, asked: Tensor, epoch: int, number: int) -> Batch:
+        """Of the rows that were asked for, those that came."""
         images = images.to(self.device, non_blocking=True)
         targets = self.targets[rows].to(self.device, non_blocking=True)
         preprocess = self.store.preprocess
         if self.augment != Augment(mixup=self.augment.mixup):
-            chances = self._chances(epoch, self._places(number, len(rows)))
+            chances = self._chances(epoch, self._places(number, len(asked)))
+            if len(rows) < len(asked):  # a broken image leaves the others in their places
+                chances = chances[:, torch.isin(asked, rows)]
             images = self.augment.moved(images, chances, self._fill())
         floats = preprocess.normalise(images)
         if self.augment.mixup:

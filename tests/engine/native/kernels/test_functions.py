@@ -112,13 +112,18 @@ def ulps(ours, exact):
     return np.abs(ours.astype(np.float64) - exact) / np.spacing(exact.astype(np.float32))
 
 
-@every_tile
-def test_exponential_is_right_to_two_units_in_the_last_place(machine):
-    f = Function("e", [("x", PTR), ("y", PTR)], machine.lanes)
+def on_numbers(write, machine):
+    """4096 vectors through a function: what calls it."""
+    f = Function("f", [("x", PTR), ("y", PTR)], machine.lanes)
     with f.loop(0, 4096) as i:
         place = i * machine.vector
-        f.store(exponential(f, f.load(f.arg("x").at(place))), f.arg("y").at(place))
-    call = compiled(f, machine)
+        f.store(write(f, f.load(f.arg("x").at(place))), f.arg("y").at(place))
+    return compiled(f, machine)
+
+
+@every_tile
+def test_exponential_is_right_to_two_units_in_the_last_place(machine):
+    call = on_numbers(exponential, machine)
     x = array(4096, machine.lanes)
     x[...] = np.linspace(-87, 88, x.size).reshape(x.shape)
     y = array(*x.shape)
@@ -135,20 +140,15 @@ def test_exponential_is_right_to_two_units_in_the_last_place(machine):
 
 @every_tile
 def test_logarithm_is_right_to_two_units_in_the_last_place(machine):
-    f = Function("l", [("x", PTR), ("y", PTR)], machine.lanes)
-    with f.loop(0, 4096) as i:
-        place = i * machine.vector
-        f.store(logarithm(f, f.load(f.arg("x").at(place))), f.arg("y").at(place))
-    call = compiled(f, machine)
+    call = on_numbers(logarithm, machine)
     x = array(4096, machine.lanes)
     x[...] = np.exp(np.linspace(-87, 88, x.size)).reshape(x.shape)
     x[:2048] = np.linspace(0.4, 2.5, x[:2048].size).reshape(x[:2048].shape)
     y = array(*x.shape)
     call(x, y)
     exact = np.log(x.astype(np.float64))
-    near = np.abs(x - 1) < 1e-3  # a difference from 1 that float32 holds exactly
+    assert (np.abs(x - 1) < 1e-3).any()  # where a difference from 1 is all there is
     assert ulps(y, exact).max() < 2
-    assert near.any()
     x.flat[:4] = [np.inf, np.nan, 1.0, np.finfo(np.float32).tiny]
     call(x, y)
     found = y.flat[:4].tolist()
